@@ -1,0 +1,95 @@
+"""Collects what models/ declares and turns it into cases."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import inspect
+import json
+import pkgutil
+from collections.abc import Iterable, Mapping
+from functools import cache
+from types import MappingProxyType
+
+import models
+from _pytest.mark.expression import Expression  # the very language of `pytest -k`, so that users learn one
+from bench.case import Case, Division, Phase, Preset, UsageError
+from models.workload import Variant, Workload
+
+
+@cache
+def load_workloads() -> Mapping[str, Workload]:
+    """Every workload by name, in the order of its family's folder and declaration. A family is a package in models/ with a tuple `WORKLOADS`."""
+    found: dict[str, Workload] = {}
+    for module in sorted(pkgutil.iter_modules(models.__path__), key=lambda m: m.name):
+        if not module.ispkg:
+            continue
+        family = importlib.import_module(f"models.{module.name}")
+        for workload in family.WORKLOADS:
+            if workload.name in found:
+                raise UsageError(f"two workloads are named {workload.name!r}; rename one in models/{module.name}")
+            found[workload.name] = workload
+    return MappingProxyType(found)
+
+
+def get_workload(name: str) -> Workload:
+    """The workload of that name. Raises UsageError that lists the known ones."""
+    try:
+        return load_workloads()[name]
+    except KeyError:
+        raise UsageError(f"unknown workload {name!r}; known: {', '.join(load_workloads())}") from None
+
+
+def get_variant(workload: Workload, name: str) -> Variant:
+    """The workload's variant of that name. Raises UsageError that lists the known ones."""
+    try:
+        return workload.variants[name]
+    except KeyError:
+        raise UsageError(f"workload {workload.name} has no variant {name!r}; known: {', '.join(workload.variants)}") from None
+
+
+def expand_cases(workloads: Iterable[Workload] | None = None) -> list[Case]:
+    """Every case that the declarations allow, train before eval, so that eval finds trained weights."""
+    return [
+        Case(workload.name, variant.name, phase, preset, division, precision)
+        for workload in (load_workloads().values() if workloads is None else workloads)
+        for variant in workload.variants.values()
+        for preset in variant.presets
+        for division, precisions in variant.precisions.items()
+        for precision in precisions
+        for phase in sorted(variant.phases, key=list(Phase).index)
+    ]
+
+
+def select_cases(preset: Preset | None = None, division: Division | None = None, expression: str = "") -> list[Case]:
+    """Cases of a preset and division whose id matches an expression in the language of `pytest -k`.
+
+    Raises UsageError for a malformed expression and for one that matches nothing.
+    """
+    cases = [case for case in expand_cases() if preset in (None, case.preset) and division in (None, case.division)]
+    if expression:
+        try:
+            compiled = Expression.compile(expression)
+        except SyntaxError as error:
+            raise UsageError(f"--select {expression!r}: {error}; write it like pytest -k, e.g. 'affinity and not eval'") from None
+        cases = [case for case in cases if compiled.evaluate(lambda word, /, **_: word.lower() in case.id.lower())]  # noqa: B023
+    if not cases:
+        raise UsageError(f"no case matches preset={preset or 'any'}, division={division or 'any'}, select={expression!r}; `python -m bench list` shows all cases")
+    return cases
+
+
+@cache
+def hash_source(workload: str) -> str:
+    """sha256 over the source of a workload's modules and of the frame that trains it: two cases with different hashes are not comparable."""
+    declared = get_workload(workload)
+    digest = hashlib.sha256()
+    for name in sorted({*declared.modules, "models.training", "models.metrics", "models.workload"}):
+        digest.update(name.encode())
+        digest.update(inspect.getsource(importlib.import_module(name)).encode())
+    return digest.hexdigest()
+
+
+def hash_declaration(case: Case) -> str:
+    """sha256 over the workload's source and the case's resolved recipe."""
+    recipe = json.dumps(dict(get_workload(case.workload).recipe(case)), sort_keys=True, default=str)
+    return hashlib.sha256((hash_source(case.workload) + recipe).encode()).hexdigest()

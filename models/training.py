@@ -1,0 +1,298 @@
+"""The one training loop: every workload's recipe is data for it.
+
+All splits live on the device as tensors and batches are gathered by a device-side permutation, so that a step costs no
+host copy and no Python per row; losses stay on the device until an epoch ends, so that no step waits for one.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from bench.case import Precision, Quantity, Unsupported
+from datasets.card import DatasetCard
+from models.workload import History, Progress
+
+Batch = tuple[Tensor, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Schedule:
+    """A learning-rate schedule by its standard name; fields that a kind does not use are ignored by it."""
+
+    kind: Literal["constant", "plateau", "cosine", "cosine-restarts", "one-cycle"] = "constant"
+    factor: float = 0.5  # plateau
+    patience: int = 5  # plateau, in epochs
+    first_cycle: int = 20  # cosine-restarts: T_0, in epochs
+    cycle_growth: int = 2  # cosine-restarts: T_mult
+    floor: float = 0.0  # cosine kinds: eta_min
+    peak: float = 0.0  # one-cycle: the maximum learning rate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """Everything about training that is not the network, the loss or the data."""
+
+    optimiser: Literal["adam", "adamw"]
+    learning_rate: float
+    weight_decay: float
+    batch: int
+    epochs: int
+    schedule: Schedule = Schedule()
+    clip: float | None = None  # largest gradient norm
+    accumulate: int = 1  # batches per optimiser step
+    patience: int | None = None  # epochs without improvement before stopping; None never stops early
+    min_delta: float = 0.0
+    keep_best: bool = False  # weights of the epoch with the best validation loss, else of the last one
+    fused: bool = False  # one kernel for the whole optimiser step (open division)
+
+    def to_dict(self) -> dict[str, object]:
+        """JSON-ready, for records and hashes."""
+        return asdict(self)
+
+
+class Task(Protocol):
+    """What the loop needs to know of a model."""
+
+    def build(self) -> nn.Module:
+        """A fresh network; its weights follow from torch's global seed."""
+
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Scalar loss of a batch."""
+
+    def predict(self, model: nn.Module, batch: Batch) -> Tensor:
+        """[B, ...] predictions of a batch; the model is in eval mode and gradients are off."""
+
+    def score(self, prediction: np.ndarray) -> Mapping[str, Quantity]:
+        """Quality of predictions for the whole test split, in its order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Splits:
+    """Training, validation and test rows as tensors that share their first dimension."""
+
+    train: Batch
+    validation: Batch | None
+    test: Batch
+
+    def to(self, device: torch.device) -> Splits:
+        """The same rows on a device."""
+        validation = None if self.validation is None else _move(self.validation, device)
+        return Splits(_move(self.train, device), validation, _move(self.test, device))
+
+
+def _move(batch: Batch, device: torch.device) -> Batch:
+    return tuple(tensor.to(device) for tensor in batch)
+
+
+def seed_everything(seed: int) -> None:
+    """Seeds python, numpy and torch on every device."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
+    """The context in which forward passes of a precision run. Raises Unsupported where the device has none."""
+    match precision:
+        case Precision.FP32:
+            return nullcontext()
+        case Precision.TF32 | Precision.FP16 if device.type != "cuda":
+            raise Unsupported(f"{precision} needs a CUDA device, this case runs on {device.type}")
+        case Precision.TF32:
+            return nullcontext()
+        case Precision.BF16:
+            return torch.autocast(device.type, torch.bfloat16)
+        case Precision.FP16:
+            return torch.autocast(device.type, torch.float16)
+
+
+class TrainingSession:
+    """A task opened on a device: implements models.workload.Session for every family that trains by batches of rows."""
+
+    def __init__(
+        self,
+        task: Task,
+        splits: Splits,
+        recipe: Recipe,
+        *,
+        card: DatasetCard,
+        conditions: Mapping[str, str | int | float],
+        unit: str,
+        device: torch.device,
+        precision: Precision,
+        seed: int,
+    ) -> None:
+        self.card, self.conditions, self.unit = card, conditions, unit
+        self._task, self._recipe, self._device, self._precision, self._seed = task, recipe, device, precision, seed
+        autocast(device, precision)  # refuse an impossible precision before any work
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision is Precision.TF32
+        self._splits = splits.to(device)
+        self._steps_per_epoch = math.ceil(len(self._splits.train[0]) / recipe.batch)
+        self._restart()
+
+    def _restart(self) -> None:
+        seed_everything(self._seed)
+        self.model = self._task.build().to(self._device)
+        self._optimiser = _make_optimiser(self.model, self._recipe)
+        self._scheduler = _make_scheduler(self._optimiser, self._recipe, self._steps_per_epoch)
+        self._scaler = torch.amp.GradScaler(self._device.type, enabled=self._precision is Precision.FP16)
+        self._shuffle = torch.Generator().manual_seed(self._seed)
+        self._pending: list[Tensor] = []
+        self._inference_at = 0
+
+    def step(self) -> int:
+        if not self._pending:
+            self._pending = self._epoch_order()
+            self.model.train()
+        rows = self._pending.pop()
+        self._train_on(rows, divide_by=1)
+        self._update()
+        return len(rows)
+
+    def infer(self) -> int:
+        test, batch = self._splits.test, self._recipe.batch
+        start = self._inference_at
+        self._inference_at = start + batch if start + batch < len(test[0]) else 0
+        self.model.eval()
+        with torch.inference_mode(), autocast(self._device, self._precision):
+            self._task.predict(self.model, tuple(t[start : start + batch] for t in test))
+        return min(batch, len(test[0]) - start)
+
+    def fit(self, progress: Progress) -> History:
+        self._restart()
+        recipe, epochs = self._recipe, self._recipe.epochs
+        train_loss: list[float] = []
+        validation_loss: list[float] = []
+        seconds: list[float] = []
+        first = math.nan
+        best, best_epoch, best_weights, stopped = math.inf, 0, None, False
+        began = time.perf_counter()
+        for epoch in range(epochs):
+            loss, first_of_epoch = self._train_epoch(lambda done, e=epoch: progress(e * self._steps_per_epoch + done, epochs * self._steps_per_epoch, f"epoch {e + 1}/{epochs}"))
+            first = first_of_epoch if epoch == 0 else first
+            train_loss.append(loss)
+            watched = loss
+            if self._splits.validation is not None:
+                watched = self._validation_loss()
+                validation_loss.append(watched)
+            seconds.append(time.perf_counter() - began)
+            _advance_epoch(self._scheduler, watched)
+            if watched < best - recipe.min_delta:
+                best, best_epoch = watched, epoch
+                # a deep copy: state_dict() alone shares storage and would "restore" the latest weights
+                best_weights = copy.deepcopy(self.model.state_dict()) if recipe.keep_best else None
+            elif recipe.patience is not None and epoch - best_epoch >= recipe.patience:
+                stopped = True
+                break
+        if best_weights is not None:
+            self.model.load_state_dict(best_weights)
+        kept = best_epoch if recipe.keep_best else len(train_loss) - 1
+        return History(train_loss, validation_loss, seconds, first, kept, stopped)
+
+    def evaluate(self) -> Mapping[str, Quantity]:
+        return self._task.score(self.predict_test())
+
+    def predict_test(self) -> np.ndarray:
+        """[n_test, ...] float64 predictions of the present weights, in the test split's order."""
+        self.model.eval()
+        parts: list[Tensor] = []
+        with torch.inference_mode(), autocast(self._device, self._precision):
+            for batch in _in_order(self._splits.test, self._recipe.batch):
+                parts.append(self._task.predict(self.model, batch).double())
+        return torch.cat(parts).cpu().numpy()
+
+    def _epoch_order(self) -> list[Tensor]:
+        order = torch.randperm(len(self._splits.train[0]), generator=self._shuffle)
+        batches = list(order.to(self._device).split(self._recipe.batch))
+        # batch normalisation cannot train on a single row: fold such a tail into the batch before it
+        if len(batches) > 1 and len(batches[-1]) == 1:
+            batches[-2:] = [torch.cat(batches[-2:])]
+        return batches
+
+    def _train_on(self, rows: Tensor, divide_by: int) -> Tensor:
+        batch = tuple(tensor.index_select(0, rows) for tensor in self._splits.train)
+        with autocast(self._device, self._precision):
+            loss = self._task.loss(self.model, batch)
+        scaled: Tensor = self._scaler.scale(loss / divide_by)
+        scaled.backward()  # type: ignore[no-untyped-call]
+        return loss.detach()
+
+    def _update(self) -> None:
+        if self._recipe.clip is not None:
+            self._scaler.unscale_(self._optimiser)
+            nn.utils.clip_grad_norm_(self.model.parameters(), self._recipe.clip)
+        self._scaler.step(self._optimiser)
+        self._scaler.update()
+        self._optimiser.zero_grad(set_to_none=True)
+
+    def _train_epoch(self, advance: Callable[[int], None]) -> tuple[float, float]:
+        self.model.train()
+        losses: list[Tensor] = []
+        batches = self._epoch_order()
+        every = self._recipe.accumulate
+        for done, rows in enumerate(batches, start=1):
+            losses.append(self._train_on(rows, divide_by=every))
+            if done % every == 0 or done == len(batches):
+                self._update()
+                if isinstance(self._scheduler, torch.optim.lr_scheduler.OneCycleLR):
+                    self._scheduler.step()
+            advance(done)
+        stacked = torch.stack(losses).double().cpu()
+        if not torch.isfinite(stacked).all():
+            raise FloatingPointError(f"training loss became {stacked[~torch.isfinite(stacked)][0].item()} at batch {int((~torch.isfinite(stacked)).nonzero()[0]) + 1}")
+        weights = torch.tensor([len(rows) for rows in batches], dtype=torch.float64)
+        return float((stacked * weights).sum() / weights.sum()), float(stacked[0])
+
+    def _validation_loss(self) -> float:
+        assert self._splits.validation is not None
+        self.model.eval()
+        total, rows = 0.0, 0
+        with torch.inference_mode(), autocast(self._device, self._precision):
+            for batch in _in_order(self._splits.validation, self._recipe.batch):
+                total += float(self._task.loss(self.model, batch)) * len(batch[0])
+                rows += len(batch[0])
+        return total / rows
+
+
+def _in_order(tensors: Batch, batch: int) -> Sequence[Batch]:
+    return list(zip(*(tensor.split(batch) for tensor in tensors), strict=True))
+
+
+def _make_optimiser(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe.optimiser]
+    return kind(model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=recipe.fused or None)
+
+
+def _make_scheduler(optimiser: torch.optim.Optimizer, recipe: Recipe, steps_per_epoch: int) -> torch.optim.lr_scheduler.LRScheduler | None:
+    schedule = recipe.schedule
+    library = torch.optim.lr_scheduler
+    match schedule.kind:
+        case "constant":
+            return None
+        case "plateau":
+            return library.ReduceLROnPlateau(optimiser, factor=schedule.factor, patience=schedule.patience)
+        case "cosine":
+            return library.CosineAnnealingLR(optimiser, T_max=recipe.epochs, eta_min=schedule.floor)
+        case "cosine-restarts":
+            return library.CosineAnnealingWarmRestarts(optimiser, schedule.first_cycle, schedule.cycle_growth, schedule.floor)
+        case "one-cycle":
+            updates = math.ceil(steps_per_epoch / recipe.accumulate) * recipe.epochs
+            return library.OneCycleLR(optimiser, max_lr=schedule.peak, total_steps=updates)
+
+
+def _advance_epoch(scheduler: torch.optim.lr_scheduler.LRScheduler | None, watched: float) -> None:
+    if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
+        scheduler.step(watched)
+    elif scheduler is not None and not isinstance(scheduler, torch.optim.lr_scheduler.OneCycleLR):
+        scheduler.step()
