@@ -104,6 +104,8 @@ class Quantity:
             number = getattr(self, name)
             if number is not None and not math.isfinite(number):
                 raise ValueError(f"{name} of a quantity must be finite, got {number!r}; give None and a reason instead")
+        if self.low is not None and self.high is not None and self.low > self.high:
+            raise ValueError(f"the interval of a quantity runs from low to high, got {self.low!r} to {self.high!r}")
 
     @classmethod
     def missing(cls, unit: str, reason: str) -> Quantity:

@@ -9,15 +9,16 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from bench.case import Case, Division, Outcome, Phase, Precision, Preset, Quantity, UsageError
+from datasets.card import hash_files
 
 SCHEMA_VERSION = "1"
+MAX_SEQUENCE = 9999  # the number in a record's file name has four digits
 MAX_RECORD_BYTES = 4 << 20  # records may come from strangers; a real one is some ten kilobytes
 
 Scalar = str | int | float | bool | None
@@ -142,8 +143,8 @@ class Record(_Strict):
     case: CaseFields
     outcome: Outcome
     reason: str | None = None
-    started: datetime
-    ended: datetime
+    started: AwareDatetime
+    ended: AwareDatetime
     profile: str
     emulated: tuple[str, ...] = ()  # what was pretended, e.g. "gpu: fake NVML"; such a record is never compared
     comparability: Comparability | None = None
@@ -159,6 +160,12 @@ class Record(_Strict):
     machine: Machine | None = None
     environment: Environment | None = None
     fitness: tuple[str, ...] = ()  # what was wrong with the machine, finding by finding
+
+    @field_validator("recipe")
+    @classmethod
+    def _hold_only_json(cls, recipe: Mapping[str, object]) -> Mapping[str, object]:
+        json.dumps(recipe, allow_nan=False)  # the one field whose values pydantic does not look into
+        return recipe
 
     @model_validator(mode="after")
     def _explain_every_failure(self) -> Self:
@@ -185,7 +192,7 @@ def read_record(path: Path) -> Record:
         raise RecordError(f"{path}: cannot be read: {error.strerror}") from None
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in fault["loc"]) or "the file"
+        where = ascii(".".join(str(part) for part in fault["loc"]))[1:-1][:200] or "the file"  # a stranger's key may hold terminal codes
         raise RecordError(f"{path}: {where}: {fault['msg']}; restore it from version control or delete it, and run the case again") from None
 
 
@@ -222,12 +229,15 @@ class RunStore:
         return [read_record(path) for path in self.paths()]
 
     def append(self, draft: Record) -> Path:
-        """Chains a record to the last one and writes it whole or not at all. The draft's sequence and previous hash are replaced."""
+        """Chains a record to the last one and writes it whole or not at all. The draft's run, sequence and previous hash are replaced."""
         with self._locked():
             paths = self.paths()
             sequence = int(paths[-1].name[:4]) + 1 if paths else 0
-            previous = hashlib.sha256(paths[-1].read_bytes()).hexdigest() if paths else None
-            record = Record.model_validate(draft.model_dump() | {"sequence": sequence, "previous_sha256": previous})
+            if sequence > MAX_SEQUENCE:
+                raise UsageError(f"run {self.folder} is full with {sequence} records; start another with --name NAME")
+            previous = hash_files(paths[-1:]) if paths else None
+            chained = {"run": self.folder.absolute().name, "sequence": sequence, "previous_sha256": previous}
+            record = Record.model_validate(draft.model_dump() | chained)
             slug = record.case.case.id.replace("/", ".")
             final = self.folder / f"{sequence:04d}-{slug}.json"
             _write_whole(final, record.model_dump_json(indent=1, exclude_none=False).encode() + b"\n")
@@ -243,17 +253,19 @@ class RunStore:
             except RecordError as error:
                 faults.append(str(error))
             else:
-                if record.sequence != expected:
+                if record.run != self.folder.absolute().name:
+                    faults.append(f"{path}: belongs to another run: it was copied here, or the folder was renamed")
+                elif record.sequence != expected:
                     faults.append(f"{path}: is number {record.sequence} of its run but stands at {expected}: a record is missing or was renamed")
                 elif record.previous_sha256 != previous:
                     faults.append(f"{path}: does not follow from the record before it: that one was changed, removed or replaced after it was written")
-            previous = hashlib.sha256(path.read_bytes()).hexdigest()
+            previous = hash_files([path]) if path.is_file() else None
         return faults
 
     def head(self) -> str | None:
         """sha256 of the last record: printed in the leaderboard, so that a later edit of the whole chain shows too."""
         paths = self.paths()
-        return hashlib.sha256(paths[-1].read_bytes()).hexdigest() if paths else None
+        return hash_files(paths[-1:]) if paths else None
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
