@@ -1,1 +1,185 @@
-"""pytest hooks of the instrument (written next)."""
+"""pytest hooks of the instrument: options, one parametrised test per case, and a record for every outcome."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Generator, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bench.case import Case, Division, Outcome, Phase, Preset, Unsupported, UsageError
+
+if TYPE_CHECKING:
+    from bench.execution import Execution
+    from models.workload import Progress
+
+# torch, the registry and the measurement are imported inside the hooks: this plugin is loaded for every pytest run of the
+# project, and the tests of small modules should not wait for them
+
+CASES = Path(__file__).parent / "cases"
+PHASE_OF_TEST = {"test_train": Phase.TRAIN, "test_eval": Phase.EVAL, "test_attention": Phase.ATTENTION}
+BAD_INPUT = "bad input: "  # starts the reason of a case whose data could not be used; the run then exits with 2
+
+_execution = pytest.StashKey["Execution"]()
+_outcome = pytest.StashKey[tuple[Outcome, str | None]]()
+_progress = pytest.StashKey["Progress"]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Options of the benchmark cases; `python -m bench run` sets them for its case processes."""
+    group = parser.getgroup("assay", "benchmark cases (bench/cases)")
+    group.addoption("--assay-case", metavar="ID", help="run this one case; default: every case of the preset and division")
+    group.addoption("--assay-preset", metavar="P", default="smoke", choices=[p.value for p in Preset], help="smoke, standard, documented or scale (default: smoke)")
+    group.addoption("--assay-division", metavar="D", default="closed", choices=[d.value for d in Division], help="closed or open (default: closed)")
+    group.addoption("--assay-profile", metavar="NAME", help="machine class; default: found out")
+    group.addoption("--assay-data", metavar="DIR", type=Path, help="folder of real data; default: synthetic twins")
+    group.addoption("--assay-run", metavar="DIR", type=Path, help="run folder for the records; default: a new one in results/runs")
+    group.addoption("--assay-seed", metavar="N", type=int, default=42, help="seed of python, numpy, torch and the loader (default: 42)")
+    group.addoption("--assay-emulated", metavar="WHAT", action="append", default=[], help="marks records as emulated; they are never compared")
+    group.addoption("--assay-line", metavar="FD", type=int, help="socket to the launcher: progress goes out, its end means that the launcher is gone")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    line = config.getoption("--assay-line")
+    config.stash[_progress] = _ignore_progress if line is None else _attach(line)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "execution" not in metafunc.fixturenames:
+        return
+    phase = PHASE_OF_TEST[metafunc.function.__name__]
+    try:
+        cases = [case for case in _choose_cases(metafunc.config) if case.phase is phase]
+    except UsageError as error:
+        raise pytest.UsageError(str(error)) from None
+    metafunc.parametrize("case", cases, ids=[case.id for case in cases], scope="function")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Trains before it evaluates, so that evaluation finds the weights of its run."""
+    order = list(PHASE_OF_TEST)
+    items.sort(key=lambda item: order.index(name) if (name := getattr(item, "originalname", "")) in order else -1)
+
+
+@pytest.fixture
+def execution(case: Case, request: pytest.FixtureRequest) -> Iterator[Execution]:
+    """The case under way. Its record is written when the test has ended, whatever the end was."""
+    from bench.execution import Execution
+
+    under_way = Execution(case, _settle(request.config, case), request.config.stash[_progress])
+    request.node.stash[_execution] = under_way
+    yield under_way
+    outcome, reason = request.node.stash.get(_outcome, (Outcome.CRASH, "ended before pytest could report"))
+    path = under_way.finish(outcome, reason)
+    request.node.user_properties.append(("record", str(path)))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if call.when == "call" and _execution in item.stash:
+        error = call.excinfo.value if call.excinfo is not None else None
+        outcome, reason = item.stash[_outcome] = _classify(error)
+        if outcome in (Outcome.SKIPPED, Outcome.UNSUPPORTED):
+            report.outcome = "skipped"
+            report.longrepr = (str(item.path), 0, f"Skipped: {outcome}: {reason}")
+    return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    records = [value for reports in terminalreporter.stats.values() for r in reports for name, value in getattr(r, "user_properties", []) if name == "record"]
+    if records:
+        terminalreporter.write_line(f"{len(records)} records in {Path(records[0]).parent}; `python -m bench board` ranks them")
+
+
+def _choose_cases(config: pytest.Config) -> list[Case]:
+    from bench.registry import get_variant, get_workload, select_cases
+
+    if wanted := config.getoption("--assay-case"):
+        case = Case.parse(wanted)
+        get_variant(get_workload(case.workload), case.variant)
+        return [case]
+    return select_cases(Preset(config.getoption("--assay-preset")), Division(config.getoption("--assay-division")))
+
+
+def _settle(config: pytest.Config, case: Case) -> object:
+    from platformdirs import user_cache_path
+
+    from bench.execution import ROOT, Settings
+    from bench.profiles import detect_profile, load_profile
+    from bench.record import RunStore
+
+    run = config.getoption("--assay-run") or ROOT / "results" / "runs" / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-pytest"
+    config.option.assay_run = run  # one run folder for every case of this pytest session
+    RunStore.create(run.parent, run.name)
+    name = config.getoption("--assay-profile")
+    smoke = case.preset is Preset.SMOKE
+    return Settings(
+        run=run,
+        profile=load_profile(name) if name else detect_profile(),
+        data=config.getoption("--assay-data"),
+        seed=config.getoption("--assay-seed"),
+        cache=user_cache_path("assay"),
+        round_seconds=0.02 if smoke else 0.2,  # a smoke case says whether it runs, not how fast
+        rounds=10,
+        command=tuple(sys.argv),
+        emulated=tuple(config.getoption("--assay-emulated")),
+    )
+
+
+def _classify(error: BaseException | None) -> tuple[Outcome, str | None]:
+    import torch
+
+    from datasets.card import DataError, MissingData
+
+    match error:
+        case None:
+            return Outcome.OK, None
+        case MissingData():
+            return Outcome.SKIPPED, str(error)
+        case DataError() | UsageError():
+            return Outcome.SKIPPED, BAD_INPUT + str(error)
+        case Unsupported():
+            return Outcome.UNSUPPORTED, str(error)
+        case MemoryError() | torch.OutOfMemoryError():
+            return Outcome.OOM, f"{type(error).__name__}: {error}"
+        case KeyboardInterrupt():
+            return Outcome.CRASH, "interrupted by the user"
+        case _:
+            return Outcome.CRASH, f"{type(error).__name__}: {error}"
+
+
+def _ignore_progress(done: int, total: int, note: str) -> None:
+    """Plain pytest shows its own progress."""
+
+
+def _attach(descriptor: int) -> Progress:
+    """Reports progress to the launcher and dies with it: a case that outlives its launcher would disturb the next one."""
+    import socket
+
+    line = socket.socket(fileno=descriptor)
+
+    def watch() -> None:
+        while line.recv(64):
+            pass
+        os.killpg(0, signal.SIGKILL)
+
+    threading.Thread(target=watch, daemon=True, name="launcher-watch").start()
+    last = 0.0
+
+    def report(done: int, total: int, note: str) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= 0.1 or done == total:
+            last = now
+            line.sendall(json.dumps({"done": done, "total": total, "note": note}).encode() + b"\n")
+
+    return report

@@ -11,8 +11,9 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from types import MappingProxyType
 
-import models
 from _pytest.mark.expression import Expression  # the very language of `pytest -k`, so that users learn one
+
+import models
 from bench.case import Case, Division, Phase, Preset, UsageError
 from models.workload import Variant, Workload
 

@@ -54,7 +54,8 @@ def score_with_intervals(metrics: list[Metric], truth: Array, prediction: Array,
             scores[metric.name] = Quantity(value, metric.unit, n=len(truth), how=how)
         else:
             low, high = np.percentile(draws, [2.5, 97.5])
-            scores[metric.name] = Quantity(value, metric.unit, len(truth), float(low), float(high), f"percentile bootstrap, {len(draws)} resamples of {n_groups} {unit_of}")
+            how = f"percentile bootstrap, {len(draws)} resamples of {n_groups} {unit_of}"
+            scores[metric.name] = Quantity(value, metric.unit, len(truth), float(low), float(high), how)
     return scores
 
 
@@ -88,3 +89,40 @@ def _draws(metric: Metric, truth: Array, prediction: Array, resamples: list[Arra
         except Undefined:
             continue
     return draws
+
+
+def compute_rmse(truth: Array, prediction: Array) -> float:
+    """Root mean squared error."""
+    return float(np.sqrt(np.mean((truth - prediction) ** 2)))
+
+
+def compute_mae(truth: Array, prediction: Array) -> float:
+    """Mean absolute error."""
+    return float(np.mean(np.abs(truth - prediction)))
+
+
+def compute_r2(truth: Array, prediction: Array) -> float:
+    """Coefficient of determination, 1 - SSE / SST. Raises Undefined for a constant truth."""
+    total = float(np.sum((truth - truth.mean()) ** 2))
+    if total == 0:
+        raise Undefined("R2 needs true values that differ")
+    return 1 - float(np.sum((truth - prediction) ** 2)) / total
+
+
+def compute_pearson(truth: Array, prediction: Array) -> float:
+    """Linear correlation. Raises Undefined when either side is constant."""
+    if np.ptp(truth) == 0 or np.ptp(prediction) == 0:
+        raise Undefined("a correlation needs true values and predictions that differ")
+    a, b = truth - truth.mean(), prediction - prediction.mean()
+    return float(np.clip(a @ b / np.sqrt((a @ a) * (b @ b)), -1, 1))
+
+
+def compute_spearman(truth: Array, prediction: Array) -> float:
+    """Rank correlation with ties at their average rank. Raises Undefined when either side is constant."""
+    return compute_pearson(_rank(truth), _rank(prediction))
+
+
+def _rank(values: Array) -> Array:
+    # not scipy.stats.rankdata: its import would cost each case more time than a smoke evaluation takes
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return (np.cumsum(counts) - (counts - 1) / 2)[inverse]

@@ -179,12 +179,12 @@ class TrainingSession:
         best, best_epoch, best_weights, stopped = math.inf, 0, None, False
         began = time.perf_counter()
         for epoch in range(epochs):
-            loss, first_of_epoch = self._train_epoch(lambda done, e=epoch: progress(e * self._steps_per_epoch + done, epochs * self._steps_per_epoch, f"epoch {e + 1}/{epochs}"))
+            loss, first_of_epoch = self._train_epoch(_EpochProgress(progress, epoch, epochs, self._steps_per_epoch))
             first = first_of_epoch if epoch == 0 else first
             train_loss.append(loss)
             watched = loss
             if self._splits.validation is not None:
-                watched = self._validation_loss()
+                watched = self._mean_loss(self._splits.validation)
                 validation_loss.append(watched)
             seconds.append(time.perf_counter() - began)
             _advance_epoch(self._scheduler, watched)
@@ -206,15 +206,13 @@ class TrainingSession:
     def predict_test(self) -> np.ndarray:
         """[n_test, ...] float64 predictions of the present weights, in the test split's order."""
         self.model.eval()
-        parts: list[Tensor] = []
         with torch.inference_mode(), autocast(self._device, self._precision):
-            for batch in _in_order(self._splits.test, self._recipe.batch):
-                parts.append(self._task.predict(self.model, batch).double())
+            parts = [self._task.predict(self.model, batch).double() for batch in _in_order(self._splits.test, self._recipe.batch)]
         return torch.cat(parts).cpu().numpy()
 
     def _epoch_order(self) -> list[Tensor]:
-        order = torch.randperm(len(self._splits.train[0]), generator=self._shuffle)
-        batches = list(order.to(self._device).split(self._recipe.batch))
+        order = torch.randperm(len(self._splits.train[0]), generator=self._shuffle).to(self._device)
+        batches = [order[start : start + self._recipe.batch] for start in range(0, len(order), self._recipe.batch)]
         # batch normalisation cannot train on a single row: fold such a tail into the batch before it
         if len(batches) > 1 and len(batches[-1]) == 1:
             batches[-2:] = [torch.cat(batches[-2:])]
@@ -249,28 +247,39 @@ class TrainingSession:
                     self._scheduler.step()
             advance(done)
         stacked = torch.stack(losses).double().cpu()
-        if not torch.isfinite(stacked).all():
-            raise FloatingPointError(f"training loss became {stacked[~torch.isfinite(stacked)][0].item()} at batch {int((~torch.isfinite(stacked)).nonzero()[0]) + 1}")
+        bad = (~torch.isfinite(stacked)).nonzero()
+        if len(bad):
+            raise FloatingPointError(f"the training loss became {stacked[bad[0]].item()} at batch {int(bad[0]) + 1} of an epoch")
         weights = torch.tensor([len(rows) for rows in batches], dtype=torch.float64)
         return float((stacked * weights).sum() / weights.sum()), float(stacked[0])
 
-    def _validation_loss(self) -> float:
-        assert self._splits.validation is not None
+    def _mean_loss(self, split: Batch) -> float:
         self.model.eval()
         total, rows = 0.0, 0
         with torch.inference_mode(), autocast(self._device, self._precision):
-            for batch in _in_order(self._splits.validation, self._recipe.batch):
+            for batch in _in_order(split, self._recipe.batch):
                 total += float(self._task.loss(self.model, batch)) * len(batch[0])
                 rows += len(batch[0])
         return total / rows
 
 
+@dataclass(frozen=True, slots=True)
+class _EpochProgress:
+    report: Progress
+    epoch: int
+    epochs: int
+    steps_per_epoch: int
+
+    def __call__(self, done: int) -> None:
+        self.report(self.epoch * self.steps_per_epoch + done, self.epochs * self.steps_per_epoch, f"epoch {self.epoch + 1}/{self.epochs}")
+
+
 def _in_order(tensors: Batch, batch: int) -> Sequence[Batch]:
-    return list(zip(*(tensor.split(batch) for tensor in tensors), strict=True))
+    return [tuple(tensor[start : start + batch] for tensor in tensors) for start in range(0, len(tensors[0]), batch)]
 
 
 def _make_optimiser(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe.optimiser]
+    kind = torch.optim.Adam if recipe.optimiser == "adam" else torch.optim.AdamW
     return kind(model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=recipe.fused or None)
 
 

@@ -1,5 +1,6 @@
 """What tests of every room share: where real data lies."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -14,3 +15,18 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data at {folder}: fetch it with `python -m bench data fetch` and link it there")
     return folder
+
+
+@pytest.fixture(scope="session")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the project with one more family, tests/fakes/misbehaving.py, added as CONTRIBUTING says: one folder in models/."""
+    copy = tmp_path_factory.mktemp("project")
+    ignore = shutil.ignore_patterns("__pycache__")
+    for room in ("bench", "models", "datasets", "results/baselines"):
+        shutil.copytree(ROOT / room, copy / room, ignore=ignore)
+    for name in ("pytest.ini", "pyproject.toml"):
+        shutil.copy(ROOT / name, copy)
+    family = copy / "models" / "misbehaving"
+    family.mkdir()
+    shutil.copy(ROOT / "tests" / "fakes" / "misbehaving.py", family / "__init__.py")
+    return copy

@@ -1,0 +1,15 @@
+"""Evaluation cases: inference throughput and memory, and quality of the weights that the training case left."""
+
+from bench.case import Quantity
+from bench.execution import Execution
+from bench.registry import get_workload
+
+
+def test_eval(execution: Execution, benchmark):  # type: ignore[no-untyped-def]
+    session = execution.open()
+    execution.time(benchmark, session.infer)
+    why_not = execution.load_weights(session)
+    if why_not is None:
+        execution.evaluate(session)
+    else:
+        execution.quality[get_workload(execution.case.workload).target.metric] = Quantity.missing("", why_not)

@@ -1,0 +1,33 @@
+"""Builds the comparability key of a case, in the launcher (to resume) and in the case's own process (for the record) alike."""
+
+from __future__ import annotations
+
+from bench.case import Case
+from bench.record import Comparability, Environment, Machine
+from bench.registry import hash_declaration
+from datasets.card import DatasetIdentity
+
+GIB = 1 << 30
+
+
+def compare_key(case: Case, data: DatasetIdentity, machine: Machine, environment: Environment, *, batch: int | None, seed: int) -> Comparability:
+    """Everything that must be equal before two records of this case may be subtracted."""
+    memory = machine.gpu_memory_bytes if machine.gpu else machine.memory_bytes
+    return Comparability(
+        case=case.id,
+        declaration_sha256=hash_declaration(case),
+        dataset=data.name,
+        dataset_sha256=data.sha256,
+        environment=environment.image_digest or environment.packages_sha256,
+        device=machine.gpu or machine.cpu,
+        device_memory_gib=round((memory or 0) / GIB),
+        ecc=machine.ecc,
+        mig=machine.mig,
+        power_limit_w=machine.power_limit_w,
+        threads=machine.threads,
+        seed=seed,
+        batch=batch,
+        torch=environment.torch,
+        cuda=environment.cuda,
+        driver=machine.driver,
+    )

@@ -1,0 +1,106 @@
+"""What a user sees in a terminal: the progress of a run, tables, and figures with sensible digits."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from bench.case import Case, Outcome, Quantity
+from bench.record import Record
+from bench.registry import get_workload
+
+COLOURS = {Outcome.OK: "green", Outcome.SKIPPED: "yellow", Outcome.UNSUPPORTED: "yellow", Outcome.INVALID: "magenta"}
+
+console = Console(highlight=False)
+errors = Console(stderr=True, highlight=False)
+
+
+def print_json(value: object) -> None:
+    """The one JSON document of a command, on standard output."""
+    json.dump(value, sys.stdout, indent=1, default=_to_json, allow_nan=False)
+    sys.stdout.write("\n")
+
+
+def _to_json(value: object) -> object:
+    if isinstance(value, Quantity):
+        return asdict(value)
+    if isinstance(value, Mapping):
+        return dict(value)
+    return str(value)
+
+
+def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """A table of plain text; cells are escaped, long ones fold."""
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(escape(cell) for cell in row))
+    console.print(table)
+
+
+def format_quantity(quantity: Quantity) -> str:
+    """Value with its 95 % interval to four significant digits, or the reason for its absence."""
+    if quantity.value is None:
+        return f"none: {quantity.reason}"
+    interval = "" if quantity.low is None or quantity.high is None else f" [{quantity.low:.4g}, {quantity.high:.4g}]"
+    return f"{quantity.value:.4g}{interval} {quantity.unit}".rstrip()
+
+
+def summarise(record: Record) -> str:
+    """One line: outcome, case, speed and the workload's target metric, or the reason."""
+    colour = COLOURS.get(record.outcome, "red")
+    head = f"[{colour}]{record.outcome:<11}[/] {escape(record.case.case.id)}"
+    if record.outcome is not Outcome.OK:
+        return f"{head}\n            {escape(record.reason or '')}"
+    speed = record.measurements.get("samples_per_s")
+    metric = get_workload(record.case.workload).target.metric
+    quality = record.quality.get(metric)
+    parts = [f"{speed.value:.4g} {speed.unit}" if speed and speed.value else "", f"{metric} {quality.value:.3f}" if quality and quality.value is not None else ""]
+    twin = " (synthetic twin)" if record.synthetic else ""
+    return f"{head}\n            {escape(', '.join(part for part in parts if part) + twin)}"
+
+
+class RunDisplay:
+    """Progress bar over the cases of a run, one line per finished case. Quiet prints nothing (for --json)."""
+
+    def __init__(self, total: int, *, quiet: bool) -> None:
+        self._quiet, self._case = quiet, ""
+        columns = (TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn(), TimeElapsedColumn())
+        self._progress = Progress(*columns, console=errors, transient=True, disable=quiet)
+        self._all = self._progress.add_task("cases", total=total)
+        self._one = self._progress.add_task("", total=None)
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._progress.stop()
+
+    def start(self, case: Case) -> None:
+        self._case = f"{case.workload}/{case.variant}/{case.phase}"
+        self._progress.reset(self._one, description=escape(self._case), total=None)
+
+    def advance(self, done: int, total: int, note: str) -> None:
+        self._progress.update(self._one, completed=done, total=total or None, description=escape(f"{self._case}: {note}"))
+
+    def finish(self, record: Record, path: Path) -> None:
+        self._progress.advance(self._all)
+        if not self._quiet:
+            self._progress.console.print(summarise(record), soft_wrap=True)
+
+    def skip(self, case: Case) -> None:
+        self._progress.advance(self._all)
+        if not self._quiet:
+            self._progress.console.print(f"[dim]recorded    {escape(case.id)}[/]", soft_wrap=True)

@@ -1,0 +1,200 @@
+"""One case from open session to finished record: what the pytest cases call, step by step."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from bench.case import Case, Outcome, Phase, Quantity
+from bench.comparability import compare_key
+from bench.measure.clock import plan_rounds, run_round, summarise_rounds
+from bench.measure.flops import count_flops, utilise
+from bench.measure.machine import identify_environment, identify_machine
+from bench.measure.meter import Meter, Window
+from bench.profiles import Profile
+from bench.record import CaseFields, Comparability, Dataset, Environment, Machine, Record, RunStore
+from bench.registry import get_workload
+from models.workload import History, Progress, Resources, Session
+
+if TYPE_CHECKING:
+    from pytest_benchmark.fixture import BenchmarkFixture
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What a user may choose for a case without changing the case."""
+
+    run: Path
+    profile: Profile
+    data: Path | None
+    seed: int
+    cache: Path
+    round_seconds: float
+    rounds: int
+    command: tuple[str, ...]
+    emulated: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class Execution:
+    """A case under way. Collects what the record will say; nothing is written before `finish`."""
+
+    case: Case
+    settings: Settings
+    progress: Progress
+    started: datetime = field(default_factory=lambda: datetime.now(UTC))
+    measurements: dict[str, Quantity] = field(default_factory=dict)
+    quality: dict[str, Quantity] = field(default_factory=dict)
+    curves: dict[str, Sequence[float]] = field(default_factory=dict)
+    findings: list[str] = field(default_factory=list)
+    weights_sha256: str | None = None
+    _session: Session | None = None
+    _machine: Machine | None = None
+    _environment: Environment | None = None
+    _comparability: Comparability | None = None
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device(self.settings.profile.device)
+
+    def open(self) -> Session:
+        """Identifies machine and environment, then opens the workload's session on the profile's device."""
+        if self.device.type == "cpu":
+            torch.use_deterministic_algorithms(mode=True)
+        workload, settings = get_workload(self.case.workload), self.settings
+        batch = settings.profile.batch.get(workload.name)
+        self._machine = identify_machine(self.device)
+        self._environment = identify_environment(ROOT, settings.command)
+        identity = workload.identify(self.case, settings.data)
+        self._comparability = compare_key(self.case, identity, self._machine, self._environment, batch=batch, seed=settings.seed)
+        self.progress(0, 0, "opening data and model")
+        resources = Resources(device=self.device, data=settings.data, batch=batch, seed=settings.seed, cache=settings.cache)
+        self._session = workload.open(self.case, resources)
+        return self._session
+
+    def time(self, benchmark: BenchmarkFixture, step: Callable[[], int]) -> None:
+        """Warms up, times rounds of steps through pytest-benchmark and watches memory and energy meanwhile."""
+        settings = self.settings
+        self.progress(0, 0, "warming up")
+        samples: list[int] = []
+        with Meter(self.device) as meter, meter.window() as window:
+            plan = plan_rounds(step, self.device, round_seconds=settings.round_seconds, rounds=settings.rounds)
+
+            def timed_round() -> None:
+                samples.append(run_round(step, self.device, plan.steps_per_round))
+                self.progress(len(samples), plan.rounds, "timing")
+
+            benchmark.pedantic(timed_round, rounds=plan.rounds, iterations=1)
+        seconds = benchmark.stats.stats.data
+        self.measurements |= summarise_rounds(seconds, samples, plan.steps_per_round)
+        self._keep(window, samples=sum(samples))
+        if not plan.settled:
+            self.measurements["warm_up_settled"] = Quantity.missing("", f"step time still drifted after {plan.warmup_steps} warm-up steps")
+        self._use_of_peak(step)
+
+    def fit(self, session: Session) -> None:
+        """The full recipe as one round: wall time, time to the best epoch, loss curves, weights."""
+        began = time.perf_counter()
+        history = session.fit(self.progress)
+        wall = time.perf_counter() - began
+        how = f"one training of {len(history.train_loss)} epochs"
+        self.measurements |= {
+            "train_wall_s": Quantity(wall, "s", how=how),
+            "time_to_best_s": Quantity(history.seconds[history.best_epoch], "s", how=f"end of epoch {history.best_epoch + 1}, whose weights are kept"),
+            "train_loss_first": Quantity(history.first_loss, "loss", how="first batch, before any update"),
+            "train_loss_final": Quantity(history.train_loss[-1], "loss", how="mean over the last epoch"),
+        }
+        self._keep_curves(history)
+        self._save_weights(session)
+
+    def load_weights(self, session: Session) -> str | None:
+        """Loads what the training case of the same run left. Returns None, or the reason why there is nothing to load."""
+        path = self._weights_path(Phase.TRAIN)
+        if not path.exists():
+            return "no trained weights: the training case of this run did not finish here"
+        session.model.load_state_dict(load_file(path, device=str(self.device)))
+        self.weights_sha256 = _hash_weights(session.model)
+        return None
+
+    def evaluate(self, session: Session) -> None:
+        """Quality of the present weights on the test split."""
+        self.progress(0, 0, "scoring")
+        self.quality |= session.evaluate()
+
+    def finish(self, outcome: Outcome, reason: str | None) -> Path:
+        """Writes the record, whatever happened before, and returns its path."""
+        if outcome is Outcome.OK and self.findings:
+            outcome, reason = Outcome.INVALID, "; ".join(self.findings)
+        session, settings = self._session, self.settings
+        workload = get_workload(self.case.workload)
+        card = None if session is None else session.card
+        record = Record(
+            run=settings.run.name,
+            sequence=0,
+            case=CaseFields.of(self.case),
+            outcome=outcome,
+            reason=reason,
+            started=self.started,
+            ended=datetime.now(UTC),
+            profile=settings.profile.name,
+            emulated=settings.emulated,
+            comparability=self._comparability,
+            conditions={} if session is None else session.conditions,
+            dataset=None if card is None else Dataset.model_validate(asdict(card.identity) | {k: v for k, v in asdict(card).items() if k != "identity"}),
+            recipe=workload.recipe(self.case),
+            facts=workload.facts(self.case.variant),
+            measurements=self.measurements,
+            quality=self.quality,
+            curves=self.curves,
+            seeds={"python": settings.seed, "numpy": settings.seed, "torch": settings.seed, "loader": settings.seed},
+            weights_sha256=self.weights_sha256,
+            machine=self._machine,
+            environment=self._environment,
+            fitness=tuple(self.findings),
+        )
+        return RunStore(settings.run).append(record)
+
+    def _keep(self, window: Window, samples: int) -> None:
+        self.measurements |= window.measurements(samples)
+        self.findings += window.findings
+
+    def _use_of_peak(self, step: Callable[[], int]) -> None:
+        flops = count_flops(step)
+        step_ms = self.measurements["step_ms"].value
+        if step_ms is not None:
+            self.measurements |= {"flops_per_step": flops} | utilise(flops, step_ms / 1e3, None, self.settings.profile, self.case.precision)
+
+    def _keep_curves(self, history: History) -> None:
+        self.curves |= {"train_loss": list(history.train_loss), "epoch_end_s": list(history.seconds)}
+        if history.validation_loss:
+            self.curves["validation_loss"] = list(history.validation_loss)
+
+    def _weights_path(self, phase: Phase) -> Path:
+        case = Case(self.case.workload, self.case.variant, phase, self.case.preset, self.case.division, self.case.precision)
+        return self.settings.run / "weights" / (case.id.replace("/", ".") + ".safetensors")
+
+    def _save_weights(self, session: Session) -> None:
+        path = self._weights_path(self.case.phase)
+        path.parent.mkdir(exist_ok=True)
+        temporary = path.with_suffix(".tmp")
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in session.model.state_dict().items()}, temporary)
+        temporary.rename(path)
+        self.weights_sha256 = _hash_weights(session.model)
+
+
+def _hash_weights(model: torch.nn.Module) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes() if tensor.ndim else str(tensor.item()).encode())
+    return digest.hexdigest()

@@ -1,0 +1,1 @@
+"""Starts case processes and survives whatever becomes of them."""

@@ -1,0 +1,134 @@
+"""A run: every planned case in its own process, one record each, whatever happens to any of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Protocol
+
+import torch
+
+from bench.case import Case, ExitCode, Outcome
+from bench.comparability import compare_key
+from bench.launch.local import ROOT, Ending, Limits, run_case
+from bench.measure.machine import identify_environment, identify_machine
+from bench.plugin import BAD_INPUT
+from bench.profiles import Profile
+from bench.record import CaseFields, Record, RunStore, read_record
+from bench.registry import get_workload
+from datasets.card import DataError
+
+FINAL = (Outcome.OK, Outcome.UNSUPPORTED)  # what --resume does not try again
+
+
+class Display(Protocol):
+    """What a run tells while it goes on."""
+
+    def start(self, case: Case) -> None:
+        """A case begins."""
+
+    def advance(self, done: int, total: int, note: str) -> None:
+        """The case lives."""
+
+    def finish(self, record: Record, path: Path) -> None:
+        """The case has its record."""
+
+    def skip(self, case: Case) -> None:
+        """A case has a comparable record already."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Campaign:
+    """What to run, on what, and where the records go."""
+
+    cases: Sequence[Case]
+    store: RunStore
+    profile: Profile
+    data: Path | None
+    seed: int
+    limits: Limits
+    command: tuple[str, ...]
+    emulated: tuple[str, ...] = ()
+    resume: bool = False
+
+    def execute(self, display: Display) -> list[Record]:
+        """Runs the cases in order and returns the records of this run, those found by --resume included."""
+        finished = self._find_finished() if self.resume else {}
+        return [finished[case] if case in finished else self._execute_one(case, display) for case in self._announce(finished, display)]
+
+    def _announce(self, finished: Mapping[Case, Record], display: Display) -> Iterator[Case]:
+        for case in self.cases:
+            if case in finished:
+                display.skip(case)
+            yield case
+
+    def _execute_one(self, case: Case, display: Display) -> Record:
+        display.start(case)
+        before = len(self.store.paths())
+        started = datetime.now(UTC)
+        log = self.store.folder / "logs" / f"{case.id.replace('/', '.')}.log"
+        try:
+            ending = run_case(case, self._options(), self.limits, log, display.advance)
+        except KeyboardInterrupt:
+            if len(self.store.paths()) == before:
+                self._record_ending(case, Ending(Outcome.CRASH, "interrupted by the user", log), started)
+            raise
+        written = self.store.paths()[before:]
+        if not written:
+            ending = ending if ending.outcome else Ending(Outcome.CRASH, f"ended without a record; its output is in {log.name}", log)
+            written = [self._record_ending(case, ending, started)]
+        record = read_record(written[-1])
+        display.finish(record, written[-1])
+        return record
+
+    def _options(self) -> list[str]:
+        options = [f"--assay-run={self.store.folder.resolve()}", f"--assay-profile={self.profile.name}", f"--assay-seed={self.seed}"]
+        options += [f"--assay-emulated={what}" for what in self.emulated]
+        return options + ([f"--assay-data={self.data.resolve()}"] if self.data else [])
+
+    def _record_ending(self, case: Case, ending: Ending, started: datetime) -> Path:
+        device = torch.device(self.profile.device)
+        record = Record(
+            run=self.store.folder.name,
+            sequence=0,
+            case=CaseFields.of(case),
+            outcome=ending.outcome or Outcome.CRASH,
+            reason=ending.reason,
+            started=started,
+            ended=datetime.now(UTC),
+            profile=self.profile.name,
+            emulated=self.emulated,
+            recipe=get_workload(case.workload).recipe(case),
+            machine=identify_machine(device),
+            environment=identify_environment(ROOT, self.command),
+        )
+        return self.store.append(record)
+
+    def _find_finished(self) -> dict[Case, Record]:
+        """Cases of this run that ended in order under the same comparability key as they would have now."""
+        device = torch.device(self.profile.device)
+        machine, environment = identify_machine(device), identify_environment(ROOT, self.command)
+        ended = {(record.case.case, record.comparability.key): record for record in self.store.read() if record.comparability and record.outcome in FINAL}
+        finished: dict[Case, Record] = {}
+        for case in self.cases:
+            workload = get_workload(case.workload)
+            try:
+                identity = workload.identify(case, self.data)
+            except DataError:
+                continue  # the case itself will say so in its record
+            key = compare_key(case, identity, machine, environment, batch=self.profile.batch.get(workload.name), seed=self.seed).key
+            if record := ended.get((case, key)):
+                finished[case] = record
+        return finished
+
+
+def judge_run(records: Sequence[Record]) -> int:
+    """Exit code of a run: 2 for unusable input, 1 for a failed case, 4 when only the machine was at fault, else 0."""
+    outcomes = {record.outcome for record in records}
+    if any(record.reason and record.reason.startswith(BAD_INPUT) for record in records):
+        return ExitCode.WRONG_USE
+    if outcomes & {Outcome.CRASH, Outcome.TIMEOUT, Outcome.OOM}:
+        return ExitCode.VERDICT_FAILED
+    return ExitCode.MACHINE_NOT_FIT if Outcome.INVALID in outcomes else ExitCode.OK

@@ -1,0 +1,127 @@
+"""One case in one process group on this machine: started, watched, and killed as a tree when it hangs, leaks or is not wanted any more."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from bench.case import Case, Outcome
+
+ROOT = Path(__file__).resolve().parents[2]
+POLL_SECONDS = 0.25
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How long a case may take, how long it may stay silent, and how much memory its process group may hold."""
+
+    wall_seconds: float
+    silent_seconds: float
+    memory_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a case process ended when it could not say so itself: the outcome for its record; None when it ended in order."""
+
+    outcome: Outcome | None
+    reason: str | None
+    log: Path
+
+
+def run_case(case: Case, options: Sequence[str], limits: Limits, log: Path, report: Callable[[int, int, str], None]) -> Ending:
+    """Runs one case to its end. `options` are pytest options of bench.plugin; `report` is called with (done, total, note).
+
+    The case's process group is gone when this returns, also by an exception such as KeyboardInterrupt.
+    """
+    ours, theirs = socket.socketpair()
+    command = [sys.executable, "-m", "pytest", "bench/cases", f"--assay-case={case.id}", f"--assay-line={theirs.fileno()}", "-p", "no:cacheprovider", "-q", *options]
+    log.parent.mkdir(exist_ok=True)
+    with ours, log.open("wb") as output:
+        process = subprocess.Popen(
+            command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, pass_fds=[theirs.fileno()], start_new_session=True
+        )
+        theirs.close()
+        try:
+            killed = _watch(process, ours, limits, report)
+        finally:
+            _kill_group(process)
+    if killed is not None:
+        return Ending(*killed, log)
+    return Ending(*_explain_exit(process.returncode, log), log)
+
+
+def _watch(process: subprocess.Popen[bytes], line: socket.socket, limits: Limits, report: Callable[[int, int, str], None]) -> tuple[Outcome, str] | None:
+    started = spoke = time.monotonic()
+    pending = b""
+    with selectors.DefaultSelector() as selector:
+        selector.register(line, selectors.EVENT_READ)
+        while process.poll() is None:
+            if selector.select(POLL_SECONDS):
+                received = line.recv(65536)
+                if not received:  # the process closed its end: it is on its way out
+                    return _await_exit(process, limits)
+                spoke = time.monotonic()
+                *lines, pending = (pending + received).split(b"\n")
+                if lines:
+                    said = json.loads(lines[-1])
+                    report(said["done"], said["total"], said["note"])
+            now = time.monotonic()
+            if now - started > limits.wall_seconds:
+                return Outcome.TIMEOUT, f"longer than {limits.wall_seconds:g} s in all; allow more with --timeout"
+            if now - spoke > limits.silent_seconds:
+                return Outcome.TIMEOUT, f"no sign of life for {limits.silent_seconds:g} s; it hangs, or needs --silence"
+            if (held := _memory_of_group(process.pid)) > limits.memory_bytes:
+                return Outcome.OOM, f"held {held / 1e9:.1f} GB, more than the {limits.memory_bytes / 1e9:.1f} GB a case may use here; allow more with --memory"
+    return None
+
+
+def _await_exit(process: subprocess.Popen[bytes], limits: Limits) -> tuple[Outcome, str] | None:
+    try:
+        process.wait(limits.silent_seconds)
+    except subprocess.TimeoutExpired:
+        return Outcome.TIMEOUT, f"closed its line but did not end within {limits.silent_seconds:g} s"
+    return None
+
+
+def _memory_of_group(leader: int) -> int:
+    total = 0
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process = psutil.Process(leader)
+        for member in [process, *process.children(recursive=True)]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                total += member.memory_info().rss
+    return total
+
+
+def _kill_group(process: subprocess.Popen[bytes]) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _explain_exit(code: int, log: Path) -> tuple[Outcome | None, str | None]:
+    if code in (0, 1):  # pytest ran the case to a verdict, so the record is the case's own
+        return None, None
+    if code < 0:
+        name = signal.Signals(-code).name
+        hint = "; the system's out-of-memory killer is the usual sender" if name == "SIGKILL" else ""
+        return Outcome.CRASH, f"killed by {name}{hint}; its output is in {log.name}"
+    return Outcome.CRASH, f"exit code {code}: {_last_line(log)}; its output is in {log.name}"
+
+
+def _last_line(log: Path) -> str:
+    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    return lines[-1].strip()[:300] if lines else "no output"

@@ -1,0 +1,148 @@
+"""Runs that go wrong in every way, with real processes: every earlier record stays, every case gets its own."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from bench.case import Outcome
+from bench.record import Record, RunStore
+
+LIMITS = ("--silence", "6", "--timeout", "25", "--memory", "2.5")
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "bench", "run", "--profile", "cpu", *arguments]
+
+
+def bench(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command(*arguments), cwd=project, capture_output=True, text=True, timeout=300)
+
+
+@pytest.fixture(scope="module")
+def accidents(project: Path) -> tuple[subprocess.CompletedProcess[str], dict[str, Record], RunStore]:
+    """One run over every accident, and its records by variant and phase."""
+    done = bench(project, "--select", "accidents", "--name", "accidents", *LIMITS)
+    store = RunStore(project / "results" / "runs" / "accidents")
+    return done, {f"{r.case.variant}/{r.case.phase}": r for r in store.read()}, store
+
+
+@pytest.mark.parametrize(
+    ("case", "outcome", "reason"),
+    [
+        ("well/train", Outcome.OK, None),
+        ("well/eval", Outcome.OK, None),
+        ("hangs/train", Outcome.TIMEOUT, "no sign of life for 6 s"),
+        ("dawdles/train", Outcome.TIMEOUT, "longer than 25 s in all"),
+        ("segfaults/train", Outcome.CRASH, "killed by SIGSEGV"),
+        ("raises/train", Outcome.CRASH, "RuntimeError: the gradient | went <b>astray</b>"),
+        ("runs-out/train", Outcome.OOM, "MemoryError: no room for the activations"),
+        ("leaks/train", Outcome.OOM, "more than the 2.5 GB a case may use here"),
+        ("no-such-unit/train", Outcome.UNSUPPORTED, "needs a unit that this machine has not"),
+        ("bad-file/train", Outcome.SKIPPED, "bad input: line.csv, row 1: column y is missing. Add it."),
+        ("no-file/train", Outcome.SKIPPED, "line.csv: is not there. Fetch it."),
+    ],
+)
+def test_every_ending_has_its_outcome(accidents, case: str, outcome: Outcome, reason: str | None) -> None:
+    record = accidents[1][case]
+    assert record.outcome is outcome
+    assert (reason or "") in (record.reason or "")
+
+
+def test_the_run_reports_bad_input_and_keeps_a_whole_chain(accidents) -> None:
+    done, records, store = accidents
+    assert done.returncode == 2, done.stderr
+    assert len(records) == 11
+    assert store.verify_chain() == []
+    assert "Traceback" not in done.stderr
+
+
+def test_evaluation_uses_the_weights_of_training(accidents) -> None:
+    records = accidents[1]
+    assert records["well/eval"].weights_sha256 == records["well/train"].weights_sha256
+    assert records["well/eval"].quality == records["well/train"].quality
+
+
+def test_the_page_shows_failures_and_harmless_text(accidents, project: Path) -> None:
+    page = (project / "results" / "LEADERBOARD.md").read_text()
+    assert "timeout" in page
+    assert "<b>" not in page
+
+
+def test_resume_runs_only_what_is_missing(accidents, project: Path) -> None:
+    store = RunStore(project / "results" / "runs" / "resumed")
+    shutil.copytree(accidents[2].folder, store.folder)
+    before = [path.read_bytes() for path in store.paths()]
+    again = bench(project, "--select", "accidents and (well or raises)", "--name", "resumed", "--resume")
+    assert again.returncode == 1, again.stderr
+    after = store.paths()
+    assert [path.read_bytes() for path in after[: len(before)]] == before
+    assert [record.case.variant for record in store.read()[len(before) :]] == ["raises"]
+    assert again.stdout.count("recorded") + again.stderr.count("recorded") >= 2
+    assert store.verify_chain() == []
+
+
+def start_and_wait_for_second_case(project: Path, name: str) -> subprocess.Popen[str]:
+    process = subprocess.Popen(
+        command("--select", "accidents and train and (well or dawdles)", "--name", name), cwd=project, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    log = project / "results" / "runs" / name / "logs" / "accidents.dawdles.train.smoke.closed.fp32.log"
+    while not log.exists():
+        assert process.poll() is None, process.stdout.read() if process.stdout else ""
+    return process
+
+
+def children_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    children: list[psutil.Process] = []
+    while not children:
+        children = psutil.Process(process.pid).children(recursive=True)
+    return children
+
+
+def test_killed_run_leaves_its_records_and_no_process(project: Path) -> None:
+    process = start_and_wait_for_second_case(project, "killed")
+    children = children_of(process)
+    process.kill()
+    process.wait()
+    _, alive = psutil.wait_procs(children, timeout=20)
+    assert alive == []
+    store = RunStore(project / "results" / "runs" / "killed")
+    assert [record.outcome for record in store.read()] == [Outcome.OK]
+    assert store.verify_chain() == []
+    done = bench(project, "--select", "accidents and train and (well or raises)", "--name", "killed", "--resume")
+    assert [record.case.variant for record in store.read()] == ["well", "raises"]
+    assert done.returncode == 1
+
+
+def test_interrupted_run_records_the_case_and_says_how_to_go_on(project: Path) -> None:
+    process = start_and_wait_for_second_case(project, "interrupted")
+    children_of(process)
+    os.kill(process.pid, signal.SIGINT)
+    output, _ = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "--resume --name interrupted" in " ".join(output.split())
+    store = RunStore(project / "results" / "runs" / "interrupted")
+    assert [(r.outcome, r.reason) for r in store.read()] == [(Outcome.OK, None), (Outcome.CRASH, "interrupted by the user")]
+    assert store.verify_chain() == []
+
+
+def test_unwritable_results_are_refused(project: Path, tmp_path: Path) -> None:
+    blocked = tmp_path / "results"
+    blocked.write_text("a file where a folder should be")
+    done = bench(project, "--select", "accidents and well", "--out", str(blocked))
+    assert done.returncode == 2
+    assert "cannot be written" in done.stderr
+    assert "--out DIR" in done.stderr
+
+
+def test_json_is_one_document_of_records(project: Path) -> None:
+    done = bench(project, "--select", "accidents and well and train", "--name", "as-json", "--json")
+    assert done.returncode == 0, done.stderr
+    records = [Record.model_validate(entry) for entry in json.loads(done.stdout)]
+    assert [record.outcome for record in records] == [Outcome.OK]

@@ -1,0 +1,38 @@
+import pytest
+
+from bench.case import Division, Phase, Preset, UsageError
+from bench.registry import expand_cases, get_variant, get_workload, hash_declaration, load_workloads, select_cases
+
+
+def test_every_declared_case_is_unique_and_trains_before_it_evaluates() -> None:
+    cases = expand_cases()
+    assert len({case.id for case in cases}) == len(cases)
+    for case in cases:
+        if case.phase is Phase.EVAL and Phase.TRAIN in get_workload(case.workload).variants[case.variant].phases:
+            trained = [other.id for other in cases].index(case.id.replace("/eval/", "/train/"))
+            assert trained < cases.index(case)
+
+
+def test_selection_speaks_pytest_k() -> None:
+    chosen = select_cases(Preset.SMOKE, Division.CLOSED, "affinity-v1 and not eval")
+    assert chosen
+    assert all(case.workload == "affinity-v1" and case.phase is Phase.TRAIN and case.preset is Preset.SMOKE for case in chosen)
+
+
+@pytest.mark.parametrize(("expression", "remedy"), [("no-such-thing", "bench list"), ("affinity and", "like pytest -k")])
+def test_selection_that_cannot_match_is_refused(expression: str, remedy: str) -> None:
+    with pytest.raises(UsageError, match=remedy):
+        select_cases(expression=expression)
+
+
+def test_unknown_names_list_the_known_ones() -> None:
+    with pytest.raises(UsageError, match="affinity-v1"):
+        get_workload("affinity-v3")
+    with pytest.raises(UsageError, match="documented"):
+        get_variant(get_workload("affinity-v1"), "tiny")
+
+
+def test_the_declaration_hash_tells_recipes_apart() -> None:
+    smoke, standard = (next(c for c in expand_cases([load_workloads()["affinity-v1"]]) if c.preset is p) for p in (Preset.SMOKE, Preset.STANDARD))
+    assert hash_declaration(smoke) == hash_declaration(smoke)
+    assert hash_declaration(smoke) != hash_declaration(standard)

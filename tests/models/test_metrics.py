@@ -1,0 +1,65 @@
+import numpy as np
+import pytest
+
+from models.metrics import RESAMPLES, Metric, Undefined, score_with_intervals
+
+
+def mean_error(truth: np.ndarray, prediction: np.ndarray) -> float:
+    return float(np.mean(prediction - truth))
+
+
+def never(truth: np.ndarray, prediction: np.ndarray) -> float:
+    raise Undefined("constant truth")
+
+
+BIAS = Metric("bias", "dB", mean_error)
+
+
+def test_value_is_exact_and_the_interval_holds_it() -> None:
+    truth = np.zeros(400)
+    prediction = np.arange(400) % 2.0
+    score = score_with_intervals([BIAS], truth, prediction)["bias"]
+    assert score.value == 0.5
+    assert score.n == 400
+    assert score.low is not None
+    assert score.high is not None
+    # the standard error of the mean is .5 / sqrt(400) = .025
+    assert 0.5 - 4 * 0.025 < score.low < 0.5 < score.high < 0.5 + 4 * 0.025
+    assert score.how == f"percentile bootstrap, {RESAMPLES} resamples of 400 rows"
+
+
+def test_rows_of_a_group_move_together() -> None:
+    groups = np.repeat(np.arange(10), 40)
+    prediction = np.repeat(np.arange(10) % 2.0, 40)
+    by_row = score_with_intervals([BIAS], np.zeros(400), prediction)["bias"]
+    by_group = score_with_intervals([BIAS], np.zeros(400), prediction, groups)["bias"]
+    assert by_row.low is not None
+    assert by_row.high is not None
+    assert by_group.low is not None
+    assert by_group.high is not None
+    assert by_group.high - by_group.low > 3 * (by_row.high - by_row.low)
+
+
+def test_few_groups_give_no_interval_and_say_so() -> None:
+    score = score_with_intervals([BIAS], np.zeros(8), np.ones(8), np.repeat([0, 1], 4))["bias"]
+    assert (score.value, score.low, score.how) == (1.0, None, "no interval: 2 groups")
+
+
+def test_undefined_metric_is_missing_with_its_reason() -> None:
+    score = score_with_intervals([Metric("r", "", never)], np.zeros(9), np.ones(9))["r"]
+    assert (score.value, score.reason) == (None, "constant truth")
+
+
+@pytest.mark.parametrize(
+    ("truth", "prediction", "message"),
+    [([], [], "no rows"), ([1.0], [1.0, 2.0], "1 true values but 2 predictions"), ([1.0, np.nan], [1.0, 1.0], "true value of row 1"), ([1.0], [np.inf], "prediction of row 0")],
+)
+def test_bad_predictions_are_named(truth: list[float], prediction: list[float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        score_with_intervals([BIAS], np.array(truth), np.array(prediction))
+
+
+def test_two_calls_agree_to_the_bit() -> None:
+    random = np.random.default_rng(0)
+    truth, prediction = random.normal(size=50), random.normal(size=50)
+    assert score_with_intervals([BIAS], truth, prediction) == score_with_intervals([BIAS], truth, prediction)
