@@ -192,8 +192,8 @@ class Esm2Encoder:
                 "or use the kmer-pca features, which need no network.",
             ) from error
         self._device = device or torch.device("cpu")
-        nn.Module.to(self._model, self._device)  # the same as model.to(); transformers' decorated one has no usable type
-        self._model.eval()
+        network: nn.Module = self._model  # transformers' own `to` and `eval` have no usable types
+        network.to(self._device).eval()
 
     def embed(self, chains: Sequence[str], advance: Callable[[int], object] = lambda _: None) -> Array:
         """[n, hidden] float32: the last hidden state averaged over residues, without start, end and padding tokens."""
