@@ -1,0 +1,303 @@
+"""Documented numbers as data, and what our own records say of each of them."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_serializer
+
+from bench.case import ClaimVerdict, Division, ExitCode, Outcome, Phase, Preset, Quantity, UsageError
+from bench.conditions import compare_conditions, name_device
+from bench.numbers import format_documented, format_number
+from bench.record import Record
+
+CLAIMS_FILE = Path("baselines") / "documented.toml"
+CHECKOUT = Path(__file__).resolve().parents[1] / "results"
+
+
+class ClaimKind(StrEnum):
+    """Where a documented number comes from."""
+
+    MEASURED = "measured"  # reported as the outcome of a run
+    ESTIMATE = "estimate"  # predicted or assumed: "target", "expected", "possible"
+    FACT = "fact"  # follows from the architecture, a formula or a split alone; testable on any machine
+
+
+class Direction(StrEnum):
+    """What counts as better than the document."""
+
+    HIGHER = "higher"
+    LOWER = "lower"
+    EQUAL = "equal"  # must match
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+Name = Annotated[str, Field(min_length=1, max_length=100)]
+Number = Annotated[Decimal, Field(allow_inf_nan=False)]
+Condition = str | int | Number
+
+
+class Claim(_Strict):
+    """A documented number, the conditions under which it may be compared, and where it stands."""
+
+    id: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=100)]
+    workload: Name
+    metric: Name
+    value: Number  # as written: 0.140 has three digits after the point, 3000000 one significant digit
+    direction: Direction
+    kind: ClaimKind
+    where: Mapping[str, Condition] = {}
+    source: Annotated[str, Field(min_length=1)]  # document and section
+    note: str | None = None  # what is known to be wrong with the claim
+
+    @property
+    def variant(self) -> str | None:
+        """The variant that the claim speaks of; None for any."""
+        variant = self.where.get("variant")
+        return None if variant is None else str(variant)
+
+    @property
+    def tolerance(self) -> Decimal:
+        """Half a unit of the value's last significant digit. Trailing zeros of a whole number are not significant."""
+        exponent = self.value.as_tuple().exponent
+        assert isinstance(exponent, int)  # noqa: S101  # only NaN and infinity have another one, and the schema refuses them
+        if exponent >= 0 and self.value:
+            exponent = int(self.value.normalize().as_tuple().exponent)
+        return Decimal(5).scaleb(exponent - 1)
+
+    def agrees(self, measured: float) -> bool:
+        """Whether a number rounds to the documented one."""
+        return abs(Decimal(measured) - self.value) <= self.tolerance
+
+    @field_serializer("value", "where", when_used="json")
+    def _write_plain_numbers(self, field: object) -> object:
+        if isinstance(field, Mapping):
+            return {key: self._write_plain_numbers(value) for key, value in field.items()}
+        return float(field) if isinstance(field, Decimal) else field
+
+
+class Fit(_Strict):
+    """One row of the documents' table of what fits on which GPU."""
+
+    workload: Name
+    variant: str | None = None
+    gpus: Mapping[str, Literal["fast", "slow", "tight", "oom"]]
+
+
+class Claims(_Strict):
+    """The claims file."""
+
+    planned: tuple[str, ...] = ()  # workloads that claims speak of and that nobody has written yet
+    generated_datasets: tuple[str, ...] = ()  # data that a document itself made up; everything else synthetic is a twin
+    claim: tuple[Claim, ...] = ()
+    fits: tuple[Fit, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What the records say of one claim."""
+
+    claim: Claim
+    verdict: ClaimVerdict
+    measured: Quantity | None
+    record: Record | None  # the record that decided, or the one that came closest
+    reason: str  # one line
+    differences: tuple[str, ...] = ()  # conditions that keep claim and record from being compared
+
+
+def find_claims(results: Path) -> Path:
+    """The claims file of a results folder, or the checkout's own for a folder that has none."""
+    own = results / CLAIMS_FILE
+    return own if own.exists() else CHECKOUT / CLAIMS_FILE
+
+
+def load_claims(path: Path) -> Claims:
+    """The claims file, checked. Raises UsageError that names file, line, claim and fault."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        loaded = Claims.model_validate(tomllib.loads(text, parse_float=Decimal))
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror}; restore it from version control") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: not valid TOML: {error}; correct it there") from None
+    except ValidationError as error:
+        raise UsageError(_locate_fault(path, text, error)) from None
+    first: dict[str, int] = {}
+    for index, claim in enumerate(loaded.claim):
+        if claim.id in first:
+            lines = _lines_of(text, "claim")
+            raise UsageError(f"{path}:{lines[index]}: claim {claim.id!r} is there already, in line {lines[first[claim.id]]}; give one of them another id")
+        first[claim.id] = index
+    return loaded
+
+
+def _locate_fault(path: Path, text: str, error: ValidationError) -> str:
+    fault = error.errors(include_url=False)[0]
+    table, *rest = fault["loc"]
+    index = rest.pop(0) if rest else None
+    if not isinstance(index, int) or table not in ("claim", "fits"):
+        return f"{path}: {table}: {fault['msg']}; correct it there"
+    lines = _lines_of(text, str(table))
+    line = f":{lines[index]}" if index < len(lines) else ""
+    entry = tomllib.loads(text)[str(table)][index]
+    name = (entry.get("id") or entry.get("workload") or f"number {index + 1}") if isinstance(entry, dict) else f"number {index + 1}"
+    return f"{path}{line}: {table} {name!r}: {'.'.join(map(str, rest)) or 'the entry'}: {fault['msg']}; correct it there"
+
+
+def _lines_of(text: str, table: str) -> list[int]:
+    header = re.compile(rf"\s*\[\[\s*{table}\s*\]\]")
+    return [number for number, line in enumerate(text.splitlines(), start=1) if header.match(line)]
+
+
+class _Derived(NamedTuple):
+    """A documented metric that is a measurement under another name or unit."""
+
+    measurement: str
+    phase: Phase | None
+    divide_by: float
+    unit: str
+
+
+_GB = 1e9  # the documents count decimal gigabytes
+_DERIVED = {
+    "vram_reserved_gb": _Derived("reserved_peak", Phase.TRAIN, _GB, "GB"),
+    "min_vram_gb": _Derived("device_peak", None, _GB, "GB"),
+    "train_sequences_per_s": _Derived("samples_per_s", Phase.TRAIN, 1, "sequences/s"),
+    "train_wall_s": _Derived("train_wall_s", Phase.TRAIN, 1, "s"),
+}
+_DEVICE_BOUND = {*_DERIVED, "vram_allocated_gb"}  # a correlation or a loss does not depend on the card, these do
+
+
+class _Candidate(NamedTuple):
+    record: Record
+    measured: Quantity | None
+    differences: tuple[str, ...]
+
+    @property
+    def has_value(self) -> bool:
+        return self.measured is not None and self.measured.value is not None
+
+
+def judge(claims: Claims, records: Iterable[Record]) -> list[Judgement]:
+    """A verdict on every claim, in the order of the claims file, from records that were read and validated before."""
+    by_workload: dict[str, list[Record]] = defaultdict(list)
+    for record in records:
+        by_workload[record.case.workload].append(record)
+    return [_judge_one(claim, by_workload[claim.workload], claims.generated_datasets) for claim in claims.claim]
+
+
+def exit_code(judgements: Sequence[Judgement]) -> int:
+    """Exit code of a strict judgement: 1 where a number was missed or contradicted, 3 where none could be compared, else 0.
+
+    Without --strict the command exits with 0: a wrong document is a finding, not a failure of ours.
+    """
+    verdicts = {judgement.verdict for judgement in judgements}
+    if verdicts & {ClaimVerdict.MISSED, ClaimVerdict.CONTRADICTED}:
+        return ExitCode.VERDICT_FAILED
+    return ExitCode.OK if verdicts & {ClaimVerdict.REPRODUCED, ClaimVerdict.EXCEEDED} else ExitCode.INCONCLUSIVE
+
+
+def _judge_one(claim: Claim, records: Sequence[Record], generated: Sequence[str]) -> Judgement:
+    usable = [r for r in records if claim.variant in (None, r.case.variant) and r.outcome is Outcome.OK and not r.emulated]
+    if not usable:
+        return Judgement(claim, ClaimVerdict.NOT_RUN, None, None, _why_not_run(claim, records))
+    if claim.kind is ClaimKind.FACT:
+        candidates = [_Candidate(r, _measure(claim, r), ()) for r in usable]
+    else:
+        phase = _DERIVED[claim.metric].phase if claim.metric in _DERIVED else None
+        usable = [r for r in usable if phase in (None, r.case.phase)] or usable
+        candidates = [_Candidate(r, _measure(claim, r), _differences(claim, r, generated)) for r in usable]
+    best = max(candidates, key=lambda c: (c.has_value, -len(c.differences), c.record.ended, c.record.run, c.record.sequence))
+    return _decide(claim, best)
+
+
+def _why_not_run(claim: Claim, records: Sequence[Record]) -> str:
+    what = claim.workload if claim.variant is None else f"{claim.workload}/{claim.variant}"
+    same = [r for r in records if claim.variant in (None, r.case.variant)]
+    failed = [r for r in same if r.outcome is not Outcome.OK]
+    if failed:
+        latest = max(failed, key=lambda r: (r.ended, r.run, r.sequence))
+        return f"no run of {what} ended in order; the latest is {latest.outcome}: {latest.reason}"
+    return f"{what} ran only on emulated hardware" if same else f"there is no record of {what}"
+
+
+def _measure(claim: Claim, record: Record) -> Quantity | None:
+    if claim.kind is ClaimKind.FACT:
+        fact = record.facts.get(claim.metric)
+        return None if fact is None else Quantity(fact, "", how="computed, not measured")
+    if claim.metric in _DERIVED:
+        derived = _DERIVED[claim.metric]
+        found = record.measurements.get(derived.measurement)
+        if found is None or found.value is None:
+            return found
+        low, high = (None if bound is None else bound / derived.divide_by for bound in (found.low, found.high))
+        return replace(found, value=found.value / derived.divide_by, low=low, high=high, unit=derived.unit)
+    return record.quality.get(claim.metric) or record.measurements.get(claim.metric)
+
+
+def _differences(claim: Claim, record: Record, generated: Sequence[str]) -> tuple[str, ...]:
+    where = {"division": Division.CLOSED.value, **claim.where}  # a document speaks of its recipe as written
+    keys = [key for key in where if key != "variant" and (key != "gpu" or claim.metric in _DEVICE_BOUND)]
+    differences = compare_conditions({key: where[key] for key in keys}, record)
+    # what a model needs at least is a bound that any data can test; every other number belongs to the data it was taken on
+    if record.synthetic and claim.metric != "min_vram_gb" and claim.where.get("dataset") not in generated:
+        differences = [f"data: this run read a synthetic twin ({record.dataset.name if record.dataset else ''})", *differences]
+    if claim.metric == "min_vram_gb":
+        differences += _why_bound_is_open(record)
+    return tuple(differences)
+
+
+def _why_bound_is_open(record: Record) -> list[str]:
+    if record.machine is None or record.machine.gpu is None:
+        return ["device: the least memory that a model needs cannot be told from a run on a CPU"]
+    return ["preset: a smoke run asks less of the memory than the documented use"] if record.case.preset is Preset.SMOKE else []
+
+
+def _decide(claim: Claim, best: _Candidate) -> Judgement:
+    measured, record = best.measured, best.record
+    if best.differences:
+        reason = "; ".join(best.differences)
+        return Judgement(claim, ClaimVerdict.NOT_COMPARABLE, measured, record, reason, best.differences)
+    if measured is None or measured.value is None:
+        reason = f"the runs of {claim.workload} give no {claim.metric}" + (f": {measured.reason}" if measured else "")
+        return Judgement(claim, ClaimVerdict.NOT_COMPARABLE, measured, record, reason)
+    verdict = _bound_verdict(claim, measured.value) if claim.metric == "min_vram_gb" else _compare(claim, measured.value, measured.low, measured.high)
+    return Judgement(claim, verdict, measured, record, _explain(claim, verdict, measured.value, record))
+
+
+def _bound_verdict(claim: Claim, peak: float) -> ClaimVerdict:
+    return ClaimVerdict.REPRODUCED if Decimal(peak) <= claim.value else ClaimVerdict.NOT_COMPARABLE
+
+
+def _compare(claim: Claim, value: float, low: float | None, high: float | None) -> ClaimVerdict:
+    lowest, highest = Decimal(value if low is None else low), Decimal(value if high is None else high)
+    if claim.agrees(value) or (claim.kind is not ClaimKind.FACT and lowest <= claim.value <= highest):
+        return ClaimVerdict.REPRODUCED
+    if claim.kind is ClaimKind.FACT or claim.direction is Direction.EQUAL:
+        return ClaimVerdict.CONTRADICTED
+    better = lowest > claim.value if claim.direction is Direction.HIGHER else highest < claim.value
+    return ClaimVerdict.EXCEEDED if better else ClaimVerdict.MISSED
+
+
+def _explain(claim: Claim, verdict: ClaimVerdict, value: float, record: Record) -> str:
+    numbers = f"{format_documented(claim.value)} documented, {format_number(value)} "
+    if claim.kind is ClaimKind.FACT:
+        return numbers + "computed" + (", the same to the last documented digit" if verdict is ClaimVerdict.REPRODUCED else "")
+    where = f"measured on {name_device(record)}"
+    if claim.metric == "min_vram_gb":
+        tail = "; the run stayed within the documented memory" if verdict is ClaimVerdict.REPRODUCED else "; a smaller batch might still fit"
+        return numbers + where + tail
+    card = claim.where.get("gpu")
+    tail = f" (documented on {card}; {claim.metric} does not depend on the card)" if card and claim.metric not in _DEVICE_BOUND else ""
+    return numbers + where + tail

@@ -1,0 +1,49 @@
+"""Figures with as many digits as they deserve."""
+
+from __future__ import annotations
+
+import math
+from decimal import Decimal
+
+from bench.case import Quantity
+
+_PLAIN_UP_TO = 1e15  # beyond, and below _PLAIN_FROM, scientific notation
+_PLAIN_FROM = 1e-4
+
+
+def format_interval(quantity: Quantity, divide_by: float = 1) -> str:
+    """`0.391 [0.385, 0.398]`: two digits of the interval's width decide how many are shown; without interval, four in all."""
+    if quantity.value is None:
+        return ""
+    value = quantity.value / divide_by
+    if quantity.low is None or quantity.high is None:
+        return format_number(value)
+    low, high = quantity.low / divide_by, quantity.high / divide_by
+    width = high - low
+    if not math.isfinite(width) or width <= 0 or not all(_is_plain(x) for x in (value, low, high)):
+        return f"{format_number(value)} [{format_number(low)}, {format_number(high)}]"
+    decimals = 1 - math.floor(math.log10(width))
+    return f"{_round(value, decimals)} [{_round(low, decimals)}, {_round(high, decimals)}]"
+
+
+def format_number(value: float) -> str:
+    """Whole numbers in full, others to four significant digits; thousands separated."""
+    if not _is_plain(value):
+        return f"{value:.4g}"
+    if value == int(value):
+        return f"{int(value):,}"
+    return _round(value, 3 - math.floor(math.log10(abs(value))))
+
+
+def format_documented(value: Decimal) -> str:
+    """A documented number with exactly the digits that the document gives."""
+    return f"{value:,f}" if abs(value.adjusted()) < 15 else f"{value:g}"
+
+
+def _is_plain(value: float) -> bool:
+    return value == 0 or _PLAIN_FROM <= abs(value) < _PLAIN_UP_TO
+
+
+def _round(value: float, decimals: int) -> str:
+    rounded = round(value, decimals) + 0.0  # no minus zero
+    return f"{rounded:,.{max(0, min(decimals, 12))}f}"
