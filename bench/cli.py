@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import functools
 import sys
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, ParamSpec
+from typing import Annotated
 
 import typer
 
 from bench import cli_data
 from bench.case import Division, ExitCode, Preset, UsageError
-from bench.display import RunDisplay, console, errors, format_quantity, print_json, print_table
-from datasets.card import DataError
+from bench.display import RunDisplay, console, errors, format_quantity, print_json, print_table, report_errors
 
 ROOT = Path(__file__).resolve().parents[1]
-P = ParamSpec("P")
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -30,24 +26,10 @@ app = typer.Typer(
 app.add_typer(cli_data.app, name="data")
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output instead of tables.")]
-Results = Annotated[Path, typer.Option(metavar="DIR", help="The results folder: runs/, baselines/ and the pages.")]
+Results = Annotated[Path, typer.Option(metavar="DIR", show_default="results", help="The results folder: runs/, baselines/ and the pages.")]
 ProfileName = Annotated[str | None, typer.Option(metavar="NAME", help="Machine class, e.g. `cpu` or `a40`; found out when left out.")]
 DataFolder = Annotated[Path | None, typer.Option(metavar="DIR", help="Real data, laid out as `data fetch` does. Without it, synthetic twins.")]
 Select = Annotated[str, typer.Option(metavar="EXPR", help="Cases whose id matches, in the language of `pytest -k`.")]
-
-
-def report_errors(command: Callable[P, None]) -> Callable[P, None]:
-    """Turns wrong use and unusable input into one line on standard error and exit code 2."""
-
-    @functools.wraps(command)
-    def run(*args: P.args, **kwargs: P.kwargs) -> None:
-        try:
-            command(*args, **kwargs)
-        except (UsageError, DataError) as error:
-            errors.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
-            raise typer.Exit(ExitCode.WRONG_USE) from None
-
-    return run
 
 
 @app.command("list", epilog="Example: `python -m bench list --preset smoke --select 'affinity and not eval'`")
@@ -112,9 +94,9 @@ def run(
     profile: ProfileName = None,
     preset: Preset = Preset.SMOKE,
     select: Select = "",
-    division: Annotated[Division | None, typer.Option(help="closed: recipes as written; open: any change that keeps the quality. Both when left out.")] = None,
+    division: Annotated[Division | None, typer.Option(help="closed: recipes as written; open: any change that keeps the quality.")] = None,
     data: DataFolder = None,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="The results folder; the run becomes a folder in its runs/.")] = ROOT / "results",
+    out: Annotated[Path, typer.Option(metavar="DIR", show_default="results", help="The results folder; records go to its runs/.")] = ROOT / "results",
     name: Annotated[str | None, typer.Option(metavar="NAME", help="Name of the run's folder; default: date, profile and preset.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the newest run (or --name) and skip cases with a comparable record.")] = False,
     timeout: Annotated[float, typer.Option(metavar="S", help="Seconds that one case may take.")] = 7200,
@@ -188,7 +170,7 @@ def claims(
     judgements = judge(load_claims(results / "baselines" / "documented.toml"), read_runs(results))
     if json:
         print_json([
-            {"claim": j.claim.model_dump(mode="json"), "verdict": j.verdict, "measured": j.measured, "reason": j.reason, "record": j.record and j.record.case.case.id}
+            {"claim": j.claim.model_dump(mode="json"), "verdict": j.verdict, "measured": j.measured, "reason": j.reason, "record": j.record and j.record.run}
             for j in judgements
         ])
     else:

@@ -8,11 +8,69 @@ from typing import Annotated
 
 import typer
 
-from bench.case import ExitCode
-from bench.display import console, errors, print_json, print_table
-from datasets.card import DataError
+from bench.case import ExitCode, UsageError
+from bench.display import console, print_json, print_table, report_errors
+from datasets.sources import FileStatus, describe, fetch, load_sources, verify
 
 app = typer.Typer(no_args_is_help=True, help="Lists, fetches, verifies and describes the real data behind the workloads.")
 
-Folder = Annotated[Path, typer.Option("--to", "--data", metavar="DIR", help="The data folder.")]
+Folder = Annotated[Path, typer.Option("--to", metavar="DIR", help="The data folder, as given to `run --data`.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output instead of tables.")]
+Only = Annotated[str | None, typer.Option(metavar="NAME", help="One data set; `data list` shows their names.")]
+
+
+@app.command("list", epilog="Example: `python -m bench data list`")
+@report_errors
+def list_sources(json: Json = False) -> None:
+    """Shows every file, its size, its licence and how it comes here."""
+    entries = load_sources().entries
+    if json:
+        print_json([entry.model_dump(mode="json") for entry in entries])
+        return
+    rows = [(entry.path, entry.dataset, entry.kind, f"{size / 1e6:.1f} MB" if (size := getattr(entry, "bytes", 0)) else "", entry.licence) for entry in entries]
+    print_table("file: fetched; derived: made here from fetched files; supplied: yours to put there", ("path", "data set", "kind", "size", "licence"), rows)
+
+
+@app.command("fetch", epilog="Examples: `python -m bench data fetch --to data`, `python -m bench data fetch --to data --only gue`")
+@report_errors
+def fetch_files(
+    to: Folder = Path("data"),
+    only: Only = None,
+    base_url: Annotated[str | None, typer.Option(metavar="URL", help="A mirror that serves the same paths below this address.")] = None,
+    json: Json = False,
+) -> None:
+    """Downloads what can be fetched, checks each file's sha256, and keeps what is there already."""
+    wanted = [entry for entry in load_sources().fetchable if only in (None, entry.dataset)]
+    if not wanted:
+        raise UsageError(f"--only {only}: no data set of that name can be fetched; `python -m bench data list` shows them")
+    paths = fetch(wanted, to, base_url, progress=not json)
+    if json:
+        print_json([str(path) for path in paths])
+    else:
+        console.print(f"{len(paths)} files verified in {to}; use them with: python -m bench run --preset standard --data {to}", markup=False, soft_wrap=True)
+
+
+@app.command("verify", epilog="Example: `python -m bench data verify --to data`")
+@report_errors
+def verify_files(to: Folder = Path("data"), json: Json = False) -> None:
+    """Says of every file whether it is there and unchanged. Exit code 2 when one differs or is missing."""
+    states = verify(to)
+    if json:
+        print_json([asdict(state) for state in states])
+    else:
+        print_table(str(to), ("file", "state", "what to do"), [(state.path, str(state.status), state.remedy) for state in states])
+    if any(state.status is not FileStatus.OK for state in states):
+        raise typer.Exit(ExitCode.WRONG_USE)
+
+
+@app.command("describe", epilog="Example: `python -m bench data describe abag`")
+@report_errors
+def describe_dataset(name: Annotated[str, typer.Argument(metavar="NAME", help="A data set, as `data list` shows it.")], json: Json = False) -> None:
+    """Licence, origin, rows and the columns that the readers expect."""
+    described = [entry.model_dump(mode="json", exclude_defaults=True) for entry in describe(name)]
+    if json:
+        print_json(described)
+        return
+    for entry in described:
+        print_table(entry.pop("path"), ("", ""), [(key, str(value)) for key, value in entry.items()])
+        console.print()

@@ -2,27 +2,45 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import ParamSpec, Self
 
+import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from bench.case import Case, Outcome, Quantity
+from bench.case import Case, ExitCode, Outcome, Quantity, UsageError
 from bench.record import Record
 from bench.registry import get_workload
+from datasets.card import DataError
 
 COLOURS = {Outcome.OK: "green", Outcome.SKIPPED: "yellow", Outcome.UNSUPPORTED: "yellow", Outcome.INVALID: "magenta"}
 
+P = ParamSpec("P")
+
 console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)
+
+
+def report_errors(command: Callable[P, None]) -> Callable[P, None]:
+    """Turns wrong use and unusable input into one line on standard error and exit code 2."""
+
+    @functools.wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            command(*args, **kwargs)
+        except (UsageError, DataError) as error:
+            errors.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
+            raise typer.Exit(ExitCode.WRONG_USE) from None
+
+    return run
 
 
 def print_json(value: object) -> None:
@@ -66,9 +84,10 @@ def summarise(record: Record) -> str:
     speed = record.measurements.get("samples_per_s")
     metric = get_workload(record.case.workload).target.metric
     quality = record.quality.get(metric)
-    parts = [f"{speed.value:.4g} {speed.unit}" if speed and speed.value else "", f"{metric} {quality.value:.3f}" if quality and quality.value is not None else ""]
+    parts = [f"{speed.value:.4g} {speed.unit}"] if speed and speed.value else []
+    parts += [f"{metric} {quality.value:.3f}"] if quality and quality.value is not None else []
     twin = " (synthetic twin)" if record.synthetic else ""
-    return f"{head}\n            {escape(', '.join(part for part in parts if part) + twin)}"
+    return f"{head}\n            {escape(', '.join(parts) + twin)}"
 
 
 class RunDisplay:
@@ -95,7 +114,7 @@ class RunDisplay:
     def advance(self, done: int, total: int, note: str) -> None:
         self._progress.update(self._one, completed=done, total=total or None, description=escape(f"{self._case}: {note}"))
 
-    def finish(self, record: Record, path: Path) -> None:
+    def finish(self, record: Record) -> None:
         self._progress.advance(self._all)
         if not self._quiet:
             self._progress.console.print(summarise(record), soft_wrap=True)

@@ -70,7 +70,7 @@ class Execution:
     def open(self) -> Session:
         """Identifies machine and environment, then opens the workload's session on the profile's device."""
         if self.device.type == "cpu":
-            torch.use_deterministic_algorithms(mode=True)
+            torch.set_deterministic_debug_mode("error")  # as use_deterministic_algorithms, without its import of the whole compiler
         workload, settings = get_workload(self.case.workload), self.settings
         batch = settings.profile.batch.get(workload.name)
         self._machine = identify_machine(self.device)
@@ -94,8 +94,8 @@ class Execution:
                 samples.append(run_round(step, self.device, plan.steps_per_round))
                 self.progress(len(samples), plan.rounds, "timing")
 
-            benchmark.pedantic(timed_round, rounds=plan.rounds, iterations=1)
-        seconds = benchmark.stats.stats.data
+            benchmark.pedantic(timed_round, rounds=plan.rounds, iterations=1)  # type: ignore[no-untyped-call]
+        seconds: list[float] = benchmark.stats.stats.data  # type: ignore[union-attr]
         self.measurements |= summarise_rounds(seconds, samples, plan.steps_per_round)
         self._keep(window, samples=sum(samples))
         if not plan.settled:

@@ -18,7 +18,7 @@ import pytest
 from bench.case import Case, Division, Outcome, Phase, Preset, Unsupported, UsageError
 
 if TYPE_CHECKING:
-    from bench.execution import Execution
+    from bench.execution import Execution, Settings
     from models.workload import Progress
 
 # torch, the registry and the measurement are imported inside the hooks: this plugin is loaded for every pytest run of the
@@ -37,7 +37,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Options of the benchmark cases; `python -m bench run` sets them for its case processes."""
     group = parser.getgroup("assay", "benchmark cases (bench/cases)")
     group.addoption("--assay-case", metavar="ID", help="run this one case; default: every case of the preset and division")
-    group.addoption("--assay-preset", metavar="P", default="smoke", choices=[p.value for p in Preset], help="smoke, standard, documented or scale (default: smoke)")
+    group.addoption("--assay-preset", metavar="P", default="smoke", choices=[p.value for p in Preset], help="how much of it (default: smoke)")
     group.addoption("--assay-division", metavar="D", default="closed", choices=[d.value for d in Division], help="closed or open (default: closed)")
     group.addoption("--assay-profile", metavar="NAME", help="machine class; default: found out")
     group.addoption("--assay-data", metavar="DIR", type=Path, help="folder of real data; default: synthetic twins")
@@ -48,11 +48,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    """Connects to the launcher, when there is one."""
     line = config.getoption("--assay-line")
     config.stash[_progress] = _ignore_progress if line is None else _attach(line)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """One test per case of the function's phase."""
     if "execution" not in metafunc.fixturenames:
         return
     phase = PHASE_OF_TEST[metafunc.function.__name__]
@@ -84,6 +86,7 @@ def execution(case: Case, request: pytest.FixtureRequest) -> Iterator[Execution]
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Turns what the test raised into the case's outcome."""
     report = yield
     if call.when == "call" and _execution in item.stash:
         error = call.excinfo.value if call.excinfo is not None else None
@@ -95,6 +98,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Says where the records are."""
     records = [value for reports in terminalreporter.stats.values() for r in reports for name, value in getattr(r, "user_properties", []) if name == "record"]
     if records:
         terminalreporter.write_line(f"{len(records)} records in {Path(records[0]).parent}; `python -m bench board` ranks them")
@@ -110,7 +114,7 @@ def _choose_cases(config: pytest.Config) -> list[Case]:
     return select_cases(Preset(config.getoption("--assay-preset")), Division(config.getoption("--assay-division")))
 
 
-def _settle(config: pytest.Config, case: Case) -> object:
+def _settle(config: pytest.Config, case: Case) -> Settings:
     from platformdirs import user_cache_path
 
     from bench.execution import ROOT, Settings

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import inspect
+import importlib.util
 import json
 import pkgutil
 from collections.abc import Iterable, Mapping
 from functools import cache
+from pathlib import Path
 from types import MappingProxyType
 
 from _pytest.mark.expression import Expression  # the very language of `pytest -k`, so that users learn one
@@ -26,6 +27,8 @@ def load_workloads() -> Mapping[str, Workload]:
         if not module.ispkg:
             continue
         family = importlib.import_module(f"models.{module.name}")
+        if not hasattr(family, "WORKLOADS"):
+            raise UsageError(f"models/{module.name}/__init__.py declares no WORKLOADS; CONTRIBUTING.md says how a family is added")
         for workload in family.WORKLOADS:
             if workload.name in found:
                 raise UsageError(f"two workloads are named {workload.name!r}; rename one in models/{module.name}")
@@ -75,7 +78,8 @@ def select_cases(preset: Preset | None = None, division: Division | None = None,
             raise UsageError(f"--select {expression!r}: {error}; write it like pytest -k, e.g. 'affinity and not eval'") from None
         cases = [case for case in cases if compiled.evaluate(lambda word, /, **_: word.lower() in case.id.lower())]  # noqa: B023
     if not cases:
-        raise UsageError(f"no case matches preset={preset or 'any'}, division={division or 'any'}, select={expression!r}; `python -m bench list` shows all cases")
+        asked = f"preset={preset or 'any'}, division={division or 'any'}, select={expression!r}"
+        raise UsageError(f"no case matches {asked}; `python -m bench list` shows all cases")
     return cases
 
 
@@ -86,7 +90,10 @@ def hash_source(workload: str) -> str:
     digest = hashlib.sha256()
     for name in sorted({*declared.modules, "models.training", "models.metrics", "models.workload"}):
         digest.update(name.encode())
-        digest.update(inspect.getsource(importlib.import_module(name)).encode())
+        spec = importlib.util.find_spec(name)  # read, not imported: a source hash should not cost an import of scikit-learn
+        if spec is None or spec.origin is None:
+            raise UsageError(f"workload {workload} names the module {name!r} in `modules`, which does not exist")
+        digest.update(Path(spec.origin).read_bytes())
     return digest.hexdigest()
 
 

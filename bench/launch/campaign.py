@@ -32,7 +32,7 @@ class Display(Protocol):
     def advance(self, done: int, total: int, note: str) -> None:
         """The case lives."""
 
-    def finish(self, record: Record, path: Path) -> None:
+    def finish(self, record: Record) -> None:
         """The case has its record."""
 
     def skip(self, case: Case) -> None:
@@ -80,7 +80,7 @@ class Campaign:
             ending = ending if ending.outcome else Ending(Outcome.CRASH, f"ended without a record; its output is in {log.name}", log)
             written = [self._record_ending(case, ending, started)]
         record = read_record(written[-1])
-        display.finish(record, written[-1])
+        display.finish(record)
         return record
 
     def _options(self) -> list[str]:

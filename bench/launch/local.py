@@ -47,11 +47,14 @@ def run_case(case: Case, options: Sequence[str], limits: Limits, log: Path, repo
     The case's process group is gone when this returns, also by an exception such as KeyboardInterrupt.
     """
     ours, theirs = socket.socketpair()
-    command = [sys.executable, "-m", "pytest", "bench/cases", f"--assay-case={case.id}", f"--assay-line={theirs.fileno()}", "-p", "no:cacheprovider", "-q", *options]
+    command = [sys.executable, "-m", "pytest", f"bench/cases/test_{case.phase}.py", "-q", "-p", "pytest_benchmark.plugin", "-p", "no:cacheprovider"]
+    command += [*options, f"--assay-case={case.id}", f"--assay-line={theirs.fileno()}"]
+    environment = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # plugins of other tools would only cost start-up time
     log.parent.mkdir(exist_ok=True)
     with ours, log.open("wb") as output:
         process = subprocess.Popen(
-            command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, pass_fds=[theirs.fileno()], start_new_session=True
+            command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, pass_fds=[theirs.fileno()],
+            start_new_session=True,
         )
         theirs.close()
         try:

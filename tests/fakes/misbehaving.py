@@ -5,6 +5,7 @@ import signal
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -66,7 +67,7 @@ class Accidents:
     summary = "ends in every way a case can end"
     source = "tests"
     target = Target(metric="rmse", higher_is_better=False)
-    variants = {
+    variants: ClassVar = {
         name: Variant(name=name, summary=name, phases=(Phase.TRAIN, Phase.EVAL) if name == "well" else (Phase.TRAIN,), presets=(Preset.SMOKE,))
         for name in ("well", "hangs", "dawdles", "segfaults", "raises", "runs-out", "leaks", "no-such-unit", "bad-file", "no-file")
     }
