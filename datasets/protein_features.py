@@ -177,13 +177,17 @@ class Esm2Encoder:
     """An ESM-2 model from a folder or, by name, from the Hugging Face cache or hub; weights from safetensors only."""
 
     def __init__(self, model: Path | str, device: torch.device | None = None) -> None:
-        from transformers import AutoTokenizer, EsmModel  # noqa: PLC0415  # seconds to import; k-mers do not need it
+        from transformers import AutoTokenizer, EsmModel  # seconds to import; k-mers do not need it
 
+        self._name = str(model)
         # a folder is its own version; only the hub has revisions
         revision: dict[str, Any] = {"revision": ESM2_REVISION} if str(model) == ESM2_NAME else {"local_files_only": True}
         try:
             self._tokeniser = AutoTokenizer.from_pretrained(str(model), **revision)
-            self._model = EsmModel.from_pretrained(str(model), add_pooling_layer=False, use_safetensors=True, dtype=torch.float32, **revision)
+            load: Any = EsmModel.from_pretrained  # its type knows nothing of output_loading_info
+            self._model, report = load(
+                str(model), add_pooling_layer=False, use_safetensors=True, dtype=torch.float32, output_loading_info=True, **revision
+            )
         except (OSError, ValueError) as error:
             raise MissingData(
                 str(model),
@@ -191,6 +195,9 @@ class Esm2Encoder:
                 f"On a machine with network run `hf download {ESM2_NAME} --revision {ESM2_REVISION} --local-dir DIR` and set {ESM2_VARIABLE}=DIR here; "
                 "or use the kmer-pca features, which need no network.",
             ) from error
+        absent = sorted(key for key in report["missing_keys"] if ("encoder.layer" in key or "word_embeddings" in key) and "inv_freq" not in key)
+        if absent:  # transformers would go on with random weights in their place
+            raise DataError(str(model), f"{len(absent)} weights of ESM-2 are missing, e.g. {absent[0]}", f"Give a folder with the files of {ESM2_NAME}.")
         self._device = device or torch.device("cpu")
         network: nn.Module = self._model  # transformers' own `to` and `eval` have no usable types
         network.to(self._device).eval()
@@ -212,6 +219,8 @@ class Esm2Encoder:
         with torch.inference_mode():
             hidden = self._model(**tokens).last_hidden_state
         lengths = torch.tensor([len(chain) for chain in chains], device=self._device)
+        if not torch.equal(tokens["attention_mask"].sum(1), lengths + 2):
+            raise DataError(self._name, "its tokeniser does not give one token a residue plus start and end", f"Give a folder with the files of {ESM2_NAME}.")
         # token 0 is the start token, so residues are 1..length
         position = torch.arange(hidden.shape[1], device=self._device)
         residues = (position >= 1) & (position <= lengths[:, None])

@@ -221,17 +221,14 @@ def _download(entry: SourceFile, final: Path, base_url: str | None, *, progress:
 
     def stream(url: str, output: str, keeper: pooch.Pooch) -> None:
         # compressed transfer would hide a cut connection from the length check and falsify the bar
-        bar = tqdm(desc=entry.path, unit="B", unit_scale=True, unit_divisor=1024, leave=True) if progress else False
-        http = pooch.HTTPDownloader(progressbar=bar, chunk_size=CHUNK, timeout=TIMEOUT_SECONDS, headers={"Accept-Encoding": "identity"})
-        try:
-            http(url, output, keeper)
-        except requests.HTTPError as error:
-            if error.response is not None and error.response.status_code < 500:
-                _explain_network(entry, final, error)  # asking again would bring the same answer
-            raise
-        finally:
-            if bar:
-                bar.close()
+        plain = {"Accept-Encoding": "identity"}
+        with tqdm(total=entry.bytes, desc=entry.path, unit="B", unit_scale=True, unit_divisor=1024, disable=not progress) as bar:
+            try:
+                pooch.HTTPDownloader(progressbar=bar, chunk_size=CHUNK, timeout=TIMEOUT_SECONDS, headers=plain)(url, output, keeper)
+            except requests.HTTPError as error:
+                if error.response is not None and error.response.status_code < 500:
+                    _explain_network(entry, final, error)  # asking again would bring the same answer
+                raise
         _check_bytes(entry, final, Path(output), f"from {url}; the origin changed or the download was tampered with")
 
     pooch.get_logger().setLevel("WARNING")
