@@ -1,0 +1,220 @@
+"""The leaderboard: one table per workload family, the latest record of every case on every device and data set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from bench.case import ClaimVerdict, Outcome, Phase, Preset, Quantity
+from bench.claims import Claims, judge
+from bench.conditions import name_device
+from bench.numbers import format_documented, format_interval
+from bench.record import Comparability, Record
+from bench.registry import load_workloads
+from bench.report.markdown import clean_text, escape_text, format_table, locate_record, render_template
+from bench.report.ranking import Rank, rank_by_quality
+from models.workload import Target, Workload
+
+GB, MB = 1e9, 1e6
+
+MEASURED: Mapping[str, tuple[str, float]] = {  # column: measurement, divisor
+    "samples/s": ("samples_per_s", 1),
+    "train wall s": ("train_wall_s", 1),
+    "to best s": ("time_to_best_s", 1),
+    "allocated GB": ("allocated_peak", GB),
+    "reserved GB": ("reserved_peak", GB),
+    "device GB": ("device_peak", GB),
+    "RSS GB": ("rss_peak", GB),
+    "J per 1,000": ("energy_per_1000_samples", 1),
+    "MFU %": ("mfu", 0.01),
+}
+COLUMNS = (
+    *("rank", "workload/variant", "phase", "division", "preset", "data", "device", "precision", "batch"),
+    *MEASURED,
+    *("quality", "documented", "outcome"),
+)
+NUMERIC = frozenset({"rank", "batch", *MEASURED})
+PRESETS = (Preset.DOCUMENTED, Preset.STANDARD, Preset.SCALE, Preset.SMOKE)
+PHASES = tuple(Phase)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A record in its place: rank within its group, and the cells that it fills."""
+
+    record: Record
+    rank: Rank | None
+    cells: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """The rows of one family, best first within preset, data set and phase."""
+
+    family: str
+    workloads: Sequence[Workload]  # those that the rows name, as far as they are declared
+    rows: Sequence[Row]
+
+
+def render_leaderboard(records: Sequence[Record], claims: Claims, heads: Mapping[str, str], results: Path) -> str:
+    """The page as Markdown, the same bytes for the same records.
+
+    heads: sha256 of the last record of each run; results: the folder in which the page will lie, for the links to records.
+    """
+    tables = tabulate_records(records, claims)
+    links = _number_links(tables, results)
+    sections = [
+        {
+            "family": escape_text(table.family),
+            "workloads": [_introduce(workload) for workload in table.workloads],
+            "table": format_table((*COLUMNS, "record"), [_spell_row(row, links) for row in table.rows], right=NUMERIC),
+        }
+        for table in tables
+    ]
+    runs = [(escape_text(run), escape_text(heads.get(run, "not given"))) for run in sorted({row.record.run for table in tables for row in table.rows})]
+    values = {"sections": sections, "links": links.values(), "runs": format_table(("run", "sha256 of its last record"), runs)}
+    return render_template("leaderboard.md.j2", values)
+
+
+def _number_links(tables: Sequence[Table], results: Path) -> dict[tuple[str, int], tuple[int, str]]:
+    """(run, sequence) -> (number, path) of every row whose record lies in the results folder: short cells keep the page legible as text."""
+    rows = [row.record for table in tables for row in table.rows]
+    found = [(record, path) for record in rows if (path := locate_record(record)) and (results / path).is_file()]
+    return {(record.run, record.sequence): (number, path) for number, (record, path) in enumerate(found, start=1)}
+
+
+def _spell_row(row: Row, links: Mapping[tuple[str, int], tuple[int, str]]) -> list[str]:
+    link = links.get((row.record.run, row.record.sequence))
+    return [*(row.cells[column] for column in COLUMNS), f"[{link[0]}]" if link else ""]
+
+
+def tabulate_records(records: Iterable[Record], claims: Claims) -> list[Table]:
+    """The tables of the leaderboard in the order of the families' names; a record of an undeclared workload stands under `other workloads`."""
+    declared = load_workloads()
+    latest = select_latest(records)
+    twins = frozenset(record.dataset.sha256 for record in latest if record.dataset and record.synthetic)
+    families: dict[str, list[Record]] = {}
+    for record in latest:
+        workload = declared.get(record.case.workload)
+        families.setdefault(workload.family if workload else "other workloads", []).append(record)
+    return [_tabulate_family(family, families[family], declared, claims, twins) for family in sorted(families)]
+
+
+def select_latest(records: Iterable[Record]) -> list[Record]:
+    """The latest record of every case on every device, data set and batch size.
+
+    A failure that came before its case knew device and data stands until the same case and profile have any later record.
+    """
+    latest: dict[tuple[tuple[object, ...], tuple[object, ...] | None], Record] = {}
+    newest: dict[tuple[object, ...], Record] = {}
+    for record in sorted(records, key=_age):
+        case = (record.case.case.id, record.profile, record.emulated)
+        latest[case, _identify(record.comparability)] = newest[case] = record
+    return [record for (case, identity), record in latest.items() if identity is not None or newest[case] is record]
+
+
+def _identify(key: Comparability | None) -> tuple[object, ...] | None:
+    """What a row stands for; versions of code and libraries are not part of it, so that a newer run replaces an older one."""
+    if key is None:
+        return None
+    return (key.dataset, key.dataset_sha256, key.device, key.device_memory_gib, key.mig, key.power_limit_w, key.batch, key.attention)
+
+
+def _age(record: Record) -> tuple[object, ...]:
+    return (record.ended, record.run, record.sequence)
+
+
+def _tabulate_family(family: str, records: Sequence[Record], declared: Mapping[str, Workload], claims: Claims, twins: frozenset[str]) -> Table:
+    ranks = rank_by_quality(records, {name: workload.target for name, workload in declared.items()})
+    rows: list[tuple[tuple[object, ...], Row]] = []
+    for index, record in enumerate(records):
+        workload, data = declared.get(record.case.workload), _identify_data(record, twins)
+        cells = _fill_cells(record, workload.target if workload else None, data, claims)
+        rank = ranks.get(index)
+        rows.append((_place(record, rank, data), Row(record, rank, cells | {"rank": str(rank) if rank else ""})))
+    named = {record.case.workload for record in records}
+    ordered = [row for _, row in sorted(rows, key=lambda placed: placed[0])]
+    return Table(family, [workload for name, workload in declared.items() if name in named], ordered)
+
+
+class _Data(NamedTuple):
+    synthetic: bool
+    name: str
+
+
+def _identify_data(record: Record, twins: frozenset[str]) -> _Data | None:
+    """What the case read, or was about to read when it failed; whether that is a twin is then known from the records of others."""
+    if record.dataset is not None:
+        return _Data(record.synthetic, record.dataset.name)
+    key = record.comparability
+    return None if key is None else _Data(key.dataset_sha256 in twins, key.dataset)
+
+
+def _place(record: Record, rank: Rank | None, data: _Data | None) -> tuple[object, ...]:
+    case = record.case
+    quality = (0, rank.metric, rank.position, rank.key) if rank else (1, "", 0, 0.0)
+    return (PRESETS.index(case.preset), data is None, data or (), PHASES.index(case.phase), quality, case.case.id, name_device(record), _age(record))
+
+
+def _fill_cells(record: Record, target: Target | None, data: _Data | None, claims: Claims) -> dict[str, str]:
+    case = record.case
+    key = record.comparability
+    batch = record.conditions.get("batch", key.batch if key else None)
+    cells = {
+        "workload/variant": escape_text(f"{case.workload}/{case.variant}"),
+        "phase": str(case.phase),
+        "division": str(case.division),
+        "preset": str(case.preset),
+        "data": escape_text(data.name, 60) + (" (synthetic twin)" if data.synthetic else "") if data else "",
+        "device": escape_text(name_device(record), 60) if record.machine else "",
+        "precision": str(case.precision),
+        "batch": "" if batch is None else escape_text(str(batch), 12),
+        "quality": _spell_quality(record, target),
+        "documented": _spell_documented(record, target, claims),
+        "outcome": _spell_outcome(record),
+    }
+    return cells | {column: _spell_measured(record.measurements.get(name), divisor) for column, (name, divisor) in MEASURED.items()}
+
+
+def _spell_measured(quantity: Quantity | None, divisor: float) -> str:
+    return "" if quantity is None else format_interval(quantity, divisor)
+
+
+def _spell_quality(record: Record, target: Target | None) -> str:
+    quantity = record.quality.get(target.metric) if target else None
+    if target is None or quantity is None:
+        return ""
+    if quantity.value is None:
+        return f"no {escape_text(target.metric)}: {escape_text(quantity.reason or '', 60)}"
+    return f"{escape_text(target.metric)} {format_interval(quantity)}"
+
+
+def _spell_documented(record: Record, target: Target | None, claims: Claims) -> str:
+    """The documented value of the metric that ranks the row: of the claim that may be compared with it, else of the one that comes closest."""
+    if target is None or target.metric not in record.quality:
+        return ""
+    about = [c for c in claims.claim if (c.workload, c.metric) == (record.case.workload, target.metric) and c.variant in (None, record.case.variant)]
+    judgements = judge(claims.model_copy(update={"claim": tuple(about)}), [record])
+    if not judgements or all(j.verdict is ClaimVerdict.NOT_RUN for j in judgements):
+        return ""
+    closest = min(judgements, key=lambda j: (j.verdict is ClaimVerdict.NOT_COMPARABLE, len(j.differences)))
+    return f"{format_documented(closest.claim.value)}, {closest.verdict}"
+
+
+def _spell_outcome(record: Record) -> str:
+    emulated = f"emulated ({escape_text('; '.join(record.emulated), 60)})" if record.emulated else ""
+    if record.outcome is Outcome.OK:
+        return emulated or "ok"
+    return "; ".join(part for part in (f"{record.outcome}: {escape_text(record.reason or '')}", emulated) if part)
+
+
+def _introduce(workload: Workload) -> dict[str, object]:
+    target = workload.target
+    return {
+        "name": escape_text(workload.name),
+        "summary": clean_text(workload.summary, 300).rstrip("."),
+        "metric": escape_text(target.metric),
+        "better": "higher is better" if target.higher_is_better else "lower is better",
+    }

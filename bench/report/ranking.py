@@ -1,0 +1,58 @@
+"""Ranks with ties: a row is behind another one only where their intervals do not overlap."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from bench.case import Outcome
+from bench.record import Record
+from models.workload import Target
+
+
+@dataclass(frozen=True, slots=True)
+class Rank:
+    """A place within rows of the same metric, data set, preset and phase. `key` orders the rows of one place, smaller first."""
+
+    metric: str
+    position: int
+    tied: bool
+    key: float
+
+    def __str__(self) -> str:
+        return f"{self.position}=" if self.tied else str(self.position)
+
+
+def rank_by_quality(records: Sequence[Record], targets: Mapping[str, Target]) -> dict[int, Rank]:
+    """Index of a record -> its rank, for every record that ended in order, on real hardware, with the metric that ranks its workload.
+
+    A position is one more than the number of rows whose whole interval is better; equal positions are ties. A value
+    without an interval counts as an interval of no width.
+    """
+    groups: dict[tuple[object, ...], list[tuple[int, tuple[float, float, float]]]] = defaultdict(list)
+    for index, record in enumerate(records):
+        target = targets.get(record.case.workload)
+        interval = _cost(record, target) if target else None
+        if target and interval and record.dataset and record.outcome is Outcome.OK and not record.emulated:
+            group = (target.metric, target.higher_is_better, record.dataset.name, record.dataset.sha256, record.case.preset, record.case.phase)
+            groups[group].append((index, interval))
+    return {index: rank for group, rows in groups.items() for index, rank in _rank_group(str(group[0]), rows).items()}
+
+
+def _cost(record: Record, target: Target) -> tuple[float, float, float] | None:
+    """(best, value, worst) with the sign turned so that lower is always better."""
+    quantity = record.quality.get(target.metric)
+    if quantity is None or quantity.value is None:
+        return None
+    low = quantity.value if quantity.low is None else quantity.low
+    high = quantity.value if quantity.high is None else quantity.high
+    return (-high, -quantity.value, -low) if target.higher_is_better else (low, quantity.value, high)
+
+
+def _rank_group(metric: str, rows: Sequence[tuple[int, tuple[float, float, float]]]) -> dict[int, Rank]:
+    worst_ends = sorted(worst for _, (_, _, worst) in rows)
+    positions = {index: 1 + bisect_left(worst_ends, best) for index, (best, _, _) in rows}
+    taken = Counter(positions.values())
+    return {index: Rank(metric, positions[index], taken[positions[index]] > 1, value) for index, (_, value, _) in rows}

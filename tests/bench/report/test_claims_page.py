@@ -1,0 +1,39 @@
+"""The claims report as people see it."""
+
+from collections.abc import Callable
+
+import pytest
+
+from bench.case import ClaimVerdict
+from bench.claims import Claims, Judgement, judge
+from bench.record import Record
+from bench.report.claims_page import render_claims
+
+
+def test_golden_page(records: list[Record], claims: Claims, golden: Callable[[str, str], None]) -> None:
+    golden(render_claims(judge(claims, records)), "claims.md")
+
+
+def test_counts_add_up_by_workload_and_verdict(claims: Claims) -> None:
+    verdicts = (ClaimVerdict.REPRODUCED, ClaimVerdict.CONTRADICTED, ClaimVerdict.CONTRADICTED, ClaimVerdict.NOT_RUN)
+    page = render_claims([Judgement(claim, verdict, None, None, "because") for claim, verdict in zip(claims.claim, verdicts, strict=True)])
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in page.splitlines() if line.startswith(("| workload", "| affinity-v1 ", "| splice", "| all"))]
+    assert lines[0] == ["workload", "reproduced", "contradicted", "not run", "claims"]
+    assert lines[1] == ["affinity-v1", "1", "2", "", "3"]
+    assert lines[2] == ["splice-validated", "", "", "1", "1"]
+    assert lines[3] == ["all", "1", "2", "1", "4"]
+
+
+def test_every_claim_gives_reason_source_and_note(claims: Claims, records: list[Record]) -> None:
+    page = render_claims(judge(claims, records))
+    assert "* **affinity-v1-params** (fact, contradicted): 78,000 documented, 72,449 computed. Record [0000](runs/20240102-a40-documented/0000-" in page
+    assert "Source: 004, v1 column. Note: exactly 72,449 with batch norm." in page
+    assert "Source: 004: 31 minutes.\n" in page
+    assert r"Source: 000 \| a table." in page
+
+
+@pytest.mark.parametrize("active", ["<script>", "\x1b[31m", "\u202e", "\n# x"])
+def test_reason_from_a_hostile_record_shows_as_text(claims: Claims, active: str) -> None:
+    page = render_claims([Judgement(claims.claim[0], ClaimVerdict.NOT_RUN, None, None, f"oom: {active * 1000}")])
+    assert active not in page
+    assert len(page) < 3000

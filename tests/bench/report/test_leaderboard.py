@@ -1,0 +1,181 @@
+"""The leaderboard as people see it, and what hostile records can do to it."""
+
+import random
+import re
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from markdown_it import MarkdownIt
+
+from bench.case import Outcome, Quantity
+from bench.claims import Claims
+from bench.record import Record, RunStore, read_runs
+from bench.report.leaderboard import render_leaderboard, select_latest
+
+HEADS = {"20240102-a40-documented": "a" * 64, "20240102-cpu-smoke": "b" * 64}
+
+pytestmark = pytest.mark.usefixtures("workloads")
+
+
+def rows_of(page: str) -> list[dict[str, str]]:
+    """Every row of every table with the table's own column names."""
+    rows: list[dict[str, str]] = []
+    header: list[str] = []
+    for line in page.splitlines():
+        cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+        if not cells:
+            header = []
+        elif not header:
+            header = cells
+        elif set(line) - set("|-: "):
+            rows.append(dict(zip(header, cells, strict=True)))
+    return rows
+
+
+def ranked(page: str) -> dict[str, str]:
+    return {row["workload/variant"]: row.get("rank", "") for row in rows_of(page) if "workload/variant" in row}
+
+
+def test_golden_page(records: list[Record], claims: Claims, tmp_path: Path, golden: Callable[[str, str], None]) -> None:
+    golden(render_leaderboard(records, claims, HEADS, tmp_path), "leaderboard.md")
+
+
+def test_order_of_records_does_not_matter(records: list[Record], claims: Claims, tmp_path: Path) -> None:
+    shuffled = random.Random(1).sample(records, len(records))
+    assert render_leaderboard(shuffled, claims, HEADS, tmp_path) == render_leaderboard(records, claims, HEADS, tmp_path)
+
+
+def test_no_records_say_how_to_make_some(claims: Claims, tmp_path: Path) -> None:
+    assert "No records yet: `python -m bench run` makes some." in render_leaderboard([], claims, {}, tmp_path)
+
+
+def test_every_row_on_generated_data_says_so(records: list[Record], claims: Claims, tmp_path: Path) -> None:
+    for row in rows_of(render_leaderboard(records, claims, HEADS, tmp_path)):
+        if "abag-twin" in row.get("data", ""):
+            assert row["data"] == "abag-twin (synthetic twin)"
+
+
+class TestRanks:
+    def test_overlap_ties_and_a_gap_separates(self, make_record: Any, tmp_path: Path) -> None:
+        def rmse(value: float, low: float, high: float) -> dict[str, Quantity]:
+            return {"rmse": Quantity(value, "pKd", 100, low, high)}
+
+        cases = [f"affinity-v2/{name}/train/smoke/closed/fp32" for name in "abcd"]
+        quality = [rmse(1.5, 1.4, 1.6), rmse(1.6, 1.5, 1.7), rmse(1.8, 1.65, 1.9), rmse(2.5, 2.4, 2.6)]
+        page = render_leaderboard([make_record(case, quality=q) for case, q in zip(cases, quality, strict=True)], Claims(), {}, tmp_path)
+        # c overlaps b but is behind a; d is behind all three
+        assert ranked(page) == {"affinity-v2/a": "1=", "affinity-v2/b": "1=", "affinity-v2/c": "2", "affinity-v2/d": "4"}
+
+    def test_where_more_is_better_the_highest_leads(self, make_record: Any, tmp_path: Path) -> None:
+        records = [make_record(f"splice-validated/{n}/train/smoke/closed/fp32", quality={"pearson_sa": Quantity(r, "r")}) for n, r in (("low", 0.1), ("high", 0.5))]
+        assert ranked(render_leaderboard(records, Claims(), {}, tmp_path)) == {"splice-validated/high": "1", "splice-validated/low": "2"}
+
+    def test_other_data_presets_and_phases_are_ranked_apart(self, records: list[Record], claims: Claims, tmp_path: Path) -> None:
+        ranks = [(row["preset"], row["workload/variant"], row["rank"]) for row in rows_of(render_leaderboard(records, claims, HEADS, tmp_path)) if row.get("rank")]
+        assert ranks == [
+            ("documented", "affinity-v2/documented", "1"),
+            ("documented", "affinity-v1/documented", "2"),
+            ("smoke", "affinity-v2/documented", "1="),
+            ("smoke", "affinity-v1/documented", "1="),
+            ("smoke", "affinity-v2/without-gelu", "3"),
+        ]
+
+    def test_invalid_emulated_and_undeclared_rows_stay_visible_unranked(self, records: list[Record], claims: Claims, tmp_path: Path) -> None:
+        rows = {row["workload/variant"] + "/" + row["precision"]: row for row in rows_of(render_leaderboard(records, claims, HEADS, tmp_path)) if "precision" in row}
+        assert rows["splice-validated/hidden128-layers6/fp32"]["outcome"] == "invalid: the GPU was throttled"
+        assert rows["splice-validated/hidden128-layers6/bf16"]["outcome"] == r"oom: CUDA out of memory \| tried 2 GiB"
+        assert rows["splice-validated/hidden128-layers6/fp16"]["outcome"] == "emulated (gpu: fake NVML)"
+        assert all("rank" not in rows[name] for name in rows if name.startswith(("splice", "retired")))
+
+
+class TestLatest:
+    def test_newer_record_of_the_same_case_device_and_data_replaces_the_older(self, make_record: Any) -> None:
+        old, new = make_record(minutes=1), make_record(minutes=2, sequence=1)
+        assert select_latest([new, old]) == [new]
+
+    @pytest.mark.parametrize("change", [{"batch": 64}, {"emulated": ("x",)}, {"profile": "laptop"}])
+    def test_other_batch_or_machine_class_is_another_row(self, make_record: Any, change: dict[str, Any]) -> None:
+        assert len(select_latest([make_record(), make_record(**change)])) == 2
+
+    def test_newer_libraries_replace_the_older_row(self, make_record: Any) -> None:
+        old, new = make_record(minutes=1), make_record(minutes=2)
+        updated = new.model_copy(update={"comparability": new.comparability.model_copy(update={"torch": "3.0", "environment": "1" * 64})})
+        assert select_latest([old, updated]) == [updated]
+
+    def test_crash_is_shown_until_the_case_ran_again(self, make_record: Any) -> None:
+        crash = make_record(minutes=1, identified=False, outcome=Outcome.CRASH, reason="SIGSEGV")
+        before, after = make_record(minutes=0), make_record(minutes=2)
+        assert select_latest([before, crash]) == [before, crash]
+        assert select_latest([before, crash, after]) == [after]
+
+
+class TestColumns:
+    def test_columns_that_hold_nothing_are_left_out(self, make_record: Any, tmp_path: Path) -> None:
+        page = render_leaderboard([make_record(measurements={"rss_peak": Quantity(1e9, "bytes")})], Claims(), {}, tmp_path)
+        (row, _) = rows_of(page)
+        assert set(row) == {"workload/variant", "phase", "division", "preset", "data", "device", "precision", "batch", "RSS GB", "outcome"}
+        assert row["RSS GB"] == "1"
+
+    def test_documented_value_stands_beside_the_row_with_its_verdict(self, records: list[Record], claims: Claims, tmp_path: Path) -> None:
+        documented = [row.get("documented") for row in rows_of(render_leaderboard(records, claims, HEADS, tmp_path)) if row.get("workload/variant") == "affinity-v1/documented"]
+        assert documented == ["1.4761, reproduced", "1.4761, not comparable"]
+
+    def test_rows_link_to_records_that_are_there(self, make_record: Any, tmp_path: Path) -> None:
+        store = RunStore.create(tmp_path / "runs", "first")
+        path = store.append(make_record())
+        (record,) = read_runs(tmp_path)
+        page = render_leaderboard([record], Claims(), {"first": store.head() or ""}, tmp_path)
+        assert rows_of(page)[0]["record"] == "[1]"
+        (link,) = re.findall(r"^\[1\]: (.*)$", page, re.MULTILINE)
+        assert tmp_path / link == path
+        assert f"| first | {store.head()} |" in page
+
+    def test_run_without_files_or_with_a_path_for_a_name_is_not_linked(self, make_record: Any, tmp_path: Path) -> None:
+        (tmp_path / "evil").mkdir()
+        page = render_leaderboard([make_record(), make_record(run="../../evil", minutes=1)], Claims(), {}, tmp_path)
+        assert "](" not in page.replace("](CLAIMS.md)", "")
+        assert not re.search(r"^\[\d", page, re.MULTILINE)
+
+
+NASTY = "</td><script>alert(1)</script> | `x` [a](javascript:alert(1)) ![i](http://evil.example/p.png) https://evil.example www.evil.example @everyone $x$ \n# h\n\x1b[2J\u202e\u2066\x00 " + "A" * 5000
+
+
+def test_hostile_record_shows_as_text(make_record: Any, tmp_path: Path) -> None:
+    hostile = make_record(
+        "affinity-v1/documented/train/smoke/closed/fp32".replace("documented", "<b>|`v`"),
+        run=NASTY,
+        outcome=Outcome.CRASH,
+        reason=NASTY,
+        conditions={"batch": NASTY},
+        quality={"rmse": Quantity(1e308, NASTY, 1, -1e308, 1e308, NASTY)},
+        measurements={"samples_per_s": Quantity(-1e300, NASTY), "mfu": Quantity.missing(NASTY, NASTY)},
+    )
+    twisted = hostile.model_copy(
+        update={
+            "dataset": hostile.dataset.model_copy(update={"name": NASTY}),
+            "machine": hostile.machine.model_copy(update={"cpu": NASTY}),
+            "case": hostile.case.model_copy(update={"workload": "<img src=x>"}),
+        }
+    )
+    page = render_leaderboard([hostile, twisted], Claims(), {NASTY: NASTY}, tmp_path)
+    assert len(page) < 10_000
+    assert all(c == "\n" or c.isprintable() for c in page)
+    html = MarkdownIt("commonmark").enable("table").render(page)
+    assert re.findall(r"<a [^>]*>", html) == ['<a href="CLAIMS.md">']
+    assert set(re.findall(r"<(\w+)", html)) == {"h1", "h2", "p", "ul", "li", "strong", "code", "a", "table", "thead", "tbody", "tr", "th", "td"}
+    assert re.findall(r"<h\d>(.*?)</h", html) == ["Leaderboard", "affinity", "other workloads", "Runs"]
+    # GitHub links bare addresses and names of people beyond CommonMark
+    assert not re.search(r"https?://|www\.\w|@", html)
+    assert not re.search(r"(?<!\\)\$", page)
+    # whatever the cells hold, every line of a table has as many cells as its header
+    assert len(rows_of(page)) == 3
+
+
+def test_ten_thousand_records_are_ranked_quickly(make_record: Any, tmp_path: Path, claims: Claims) -> None:
+    one = make_record(quality={"rmse": Quantity(1.0, "pKd")})
+    many = [one.model_copy(update={"ended": one.ended + timedelta(seconds=i), "sequence": i}) for i in range(10_000)]
+    page = render_leaderboard(many, claims, {}, tmp_path)
+    assert ranked(page) == {"affinity-v1/documented": "1"}
