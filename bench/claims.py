@@ -298,6 +298,5 @@ def _explain(claim: Claim, verdict: ClaimVerdict, value: float, record: Record) 
     if claim.metric == "min_vram_gb":
         tail = "; the run stayed within the documented memory" if verdict is ClaimVerdict.REPRODUCED else "; a smaller batch might still fit"
         return numbers + where + tail
-    card = claim.where.get("gpu")
-    tail = f" (documented on {card}; {claim.metric} does not depend on the card)" if card and claim.metric not in _DEVICE_BOUND else ""
-    return numbers + where + tail
+    elsewhere = claim.metric not in _DEVICE_BOUND and compare_conditions({"gpu": claim.where["gpu"]} if "gpu" in claim.where else {}, record)
+    return numbers + where + (f" (documented on {claim.where['gpu']}; {claim.metric} does not depend on the card)" if elsewhere else "")
