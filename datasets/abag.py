@@ -76,14 +76,14 @@ def identify_skempi(path: Path) -> DatasetIdentity:
 
 
 def read_abag(path: Path) -> AffinityTable:
-    """The AbAg table: columns esm2_pca_0..149, pKd, antigen, pdb_id; others are not read.
+    """The AbAg table: columns esm2_pca_0..149, pKd, antigen, pdb_id; others are not used.
 
     Rows without features are dropped and counted, as in the study. A complex is a pdb_id, or an antigen sequence where the row has no
     pdb_id. Raises MissingData when the file is not there, DataError for a missing column, a pKd or feature that is not a finite
     number, and a table without rows; the message names the line.
     """
     identity = identify_abag(path)
-    import pandas as pd  # noqa: PLC0415 - half a second that cases on the twin need not pay
+    import pandas as pd  # here, not above: half a second that cases on the twin need not pay
 
     table = _read_csv(path, (*FEATURE_COLUMNS, "pKd", "antigen", "pdb_id"), text=("antigen", "pdb_id"))
     table, dropped = _drop_blank_lines(table)
@@ -142,7 +142,7 @@ def _identify(name: str, path: Path, remedy: str) -> DatasetIdentity:
 
 
 def _read_csv(path: Path, columns: Sequence[str], text: Sequence[str]) -> pd.DataFrame:
-    import pandas as pd  # noqa: PLC0415 - see read_abag
+    import pandas as pd  # see read_abag
 
     try:
         header = pd.read_csv(path, nrows=0).columns
@@ -151,13 +151,17 @@ def _read_csv(path: Path, columns: Sequence[str], text: Sequence[str]) -> pd.Dat
             shown = ", ".join(absent[:3]) + (f" and {len(absent) - 3} more" if len(absent) > 3 else "")
             raise DataError(path, f"missing column {shown}", "Give a comma-separated file with a header line that names it", row=1)
         # blank lines are kept at first, so that a row's position tells its line in the file
-        return pd.read_csv(path, usecols=list(columns), dtype=dict.fromkeys(text, "str"), low_memory=False, skip_blank_lines=False)
+        # and every column is read, because only then does the parser refuse a row with too many fields
+        table = pd.read_csv(path, dtype=dict.fromkeys(text, "str"), low_memory=False, skip_blank_lines=False)
     except pd.errors.EmptyDataError:
         raise DataError(path, "the file is empty", "Fetch or build it again") from None
     except pd.errors.ParserError as error:
         raise DataError(path, f"not a CSV table ({str(error).strip().removeprefix('Error tokenizing data. ')})", "Fetch or build it again") from None
     except UnicodeDecodeError as error:
         raise DataError(path, f"not text in UTF-8 ({error.reason} at byte {error.start})", "Fetch or build it again, uncompressed") from None
+    if not isinstance(table.index, pd.RangeIndex):  # pandas takes a first column without a name for row labels and shifts all others
+        raise DataError(path, f"rows have more fields than the header's {len(header)}", "Fetch or build it again", row=2)
+    return table
 
 
 def _drop_blank_lines(table: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int]]:
@@ -177,7 +181,7 @@ def _find_line(table: pd.DataFrame, bad: Array) -> int:
 
 
 def _read_numbers(table: pd.DataFrame, columns: Sequence[str], path: Path) -> Array:
-    import pandas as pd  # noqa: PLC0415 - see read_abag
+    import pandas as pd  # see read_abag
 
     for column in columns:
         if pd.api.types.is_numeric_dtype(table[column]) and not pd.api.types.is_bool_dtype(table[column]):

@@ -114,7 +114,8 @@ def compute_pearson(truth: Array, prediction: Array) -> float:
     if np.ptp(truth) == 0 or np.ptp(prediction) == 0:
         raise Undefined("a correlation needs true values and predictions that differ")
     a, b = truth - truth.mean(), prediction - prediction.mean()
-    return float(np.clip(a @ b / np.sqrt((a @ a) * (b @ b)), -1, 1))
+    # sums, not dot products: BLAS would start threads for these few numbers and round differently on another machine
+    return float(np.clip((a * b).sum() / np.sqrt((a * a).sum() * (b * b).sum()), -1, 1))
 
 
 def compute_spearman(truth: Array, prediction: Array) -> float:

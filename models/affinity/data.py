@@ -93,7 +93,7 @@ def _assemble(table: AffinityTable, split: RowSplit, cache: Path) -> AffinityDat
     if isinstance(table.inputs, np.ndarray):
         features = table.inputs
     else:
-        from datasets.protein_features import extract_features  # noqa: PLC0415 - pulls in scikit-learn, which the twin does not need
+        from datasets.protein_features import extract_features  # here, not above: pulls in scikit-learn, which the twin does not need
 
         features = extract_features("kmer-pca", table.inputs, split.train, cache)
         notes = (*notes, "features: 1- and 2-mer counts of the three sequences, PCA-150 fitted on the training rows only; not ESM-2")
