@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,10 +129,13 @@ def _age(record: Record) -> tuple[object, ...]:
 
 def _tabulate_family(family: str, records: Sequence[Record], declared: Mapping[str, Workload], claims: Claims, twins: frozenset[str]) -> Table:
     ranks = rank_by_quality(records, {name: workload.target for name, workload in declared.items()})
+    read = [_identify_data(record, twins) for record in records]
+    versions = Counter(name for _, name in {(data.sha256, data.name) for data in read if data})
     rows: list[tuple[tuple[object, ...], Row]] = []
-    for index, record in enumerate(records):
-        workload, data = declared.get(record.case.workload), _identify_data(record, twins)
-        cells = _fill_cells(record, workload.target if workload else None, data, claims)
+    for index, (record, data) in enumerate(zip(records, read, strict=True)):
+        workload = declared.get(record.case.workload)
+        cells = _fill_cells(record, workload.target if workload else None, claims)
+        cells["data"] = data.spell(ambiguous=versions[data.name] > 1) if data else ""
         rank = ranks.get(index)
         rows.append((_place(record, rank, data), Row(record, rank, cells | {"rank": str(rank) if rank else ""})))
     named = {record.case.workload for record in records}
@@ -142,14 +146,19 @@ def _tabulate_family(family: str, records: Sequence[Record], declared: Mapping[s
 class _Data(NamedTuple):
     synthetic: bool
     name: str
+    sha256: str
+
+    def spell(self, *, ambiguous: bool) -> str:
+        """The name; where other data of the same table bear it too, with the start of the hash. Ranks never cross from one to the other."""
+        return escape_text(self.name, 60) + (f" {self.sha256[:6]}" if ambiguous else "") + (" (synthetic twin)" if self.synthetic else "")
 
 
 def _identify_data(record: Record, twins: frozenset[str]) -> _Data | None:
     """What the case read, or was about to read when it failed; whether that is a twin is then known from the records of others."""
     if record.dataset is not None:
-        return _Data(record.synthetic, record.dataset.name)
+        return _Data(record.synthetic, record.dataset.name, record.dataset.sha256)
     key = record.comparability
-    return None if key is None else _Data(key.dataset_sha256 in twins, key.dataset)
+    return None if key is None else _Data(key.dataset_sha256 in twins, key.dataset, key.dataset_sha256)
 
 
 def _place(record: Record, rank: Rank | None, data: _Data | None) -> tuple[object, ...]:
@@ -158,7 +167,7 @@ def _place(record: Record, rank: Rank | None, data: _Data | None) -> tuple[objec
     return (PRESETS.index(case.preset), data is None, data or (), PHASES.index(case.phase), quality, case.case.id, name_device(record), _age(record))
 
 
-def _fill_cells(record: Record, target: Target | None, data: _Data | None, claims: Claims) -> dict[str, str]:
+def _fill_cells(record: Record, target: Target | None, claims: Claims) -> dict[str, str]:
     case = record.case
     key = record.comparability
     batch = record.conditions.get("batch", key.batch if key else None)
@@ -167,7 +176,6 @@ def _fill_cells(record: Record, target: Target | None, data: _Data | None, claim
         "phase": str(case.phase),
         "division": str(case.division),
         "preset": str(case.preset),
-        "data": escape_text(data.name, 60) + (" (synthetic twin)" if data.synthetic else "") if data else "",
         "device": escape_text(name_device(record), 60) if record.machine else "",
         "precision": str(case.precision),
         "batch": "" if batch is None else escape_text(str(batch), 12),

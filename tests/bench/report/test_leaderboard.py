@@ -83,6 +83,13 @@ class TestRanks:
             ("smoke", "affinity-v2/without-gelu", "3"),
         ]
 
+    def test_data_of_one_name_and_two_hashes_are_told_apart_and_ranked_apart(self, make_record: Any, tmp_path: Path) -> None:
+        first = make_record("affinity-v2/a/train/smoke/closed/fp32", quality={"rmse": Quantity(1.0, "pKd")})
+        other = make_record("affinity-v2/b/train/smoke/closed/fp32", quality={"rmse": Quantity(2.0, "pKd")})
+        other = other.model_copy(update={"dataset": other.dataset.model_copy(update={"sha256": "ab" * 32})})
+        rows = rows_of(render_leaderboard([first, other], Claims(), {}, tmp_path))
+        assert [(row["rank"], row["data"]) for row in rows if "rank" in row] == [("1", "abag-twin 000000 (synthetic twin)"), ("1", "abag-twin ababab (synthetic twin)")]
+
     def test_invalid_emulated_and_undeclared_rows_stay_visible_unranked(self, records: list[Record], claims: Claims, tmp_path: Path) -> None:
         rows = {row["workload/variant"] + "/" + row["precision"]: row for row in rows_of(render_leaderboard(records, claims, HEADS, tmp_path)) if "precision" in row}
         assert rows["splice-validated/hidden128-layers6/fp32"]["outcome"] == "invalid: the GPU was throttled"
