@@ -20,10 +20,10 @@ import pyarrow.parquet as pq
 import torch
 from sklearn.decomposition import PCA
 from sklearn.preprocessing import StandardScaler
-from torch import nn
 from tqdm import tqdm
 
 from datasets.card import DataError, MissingData, hash_files
+from datasets.hub import import_transformers
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -177,15 +177,13 @@ class Esm2Encoder:
     """An ESM-2 model from a folder or, by name, from the Hugging Face cache or hub; weights from safetensors only."""
 
     def __init__(self, model: Path | str, device: torch.device | None = None) -> None:
-        from transformers import AutoTokenizer, EsmModel  # seconds to import; k-mers do not need it
-
+        transformers = import_transformers()  # takes seconds, which k-mers need not pay
         self._name = str(model)
         # a folder is its own version; only the hub has revisions
         revision: dict[str, Any] = {"revision": ESM2_REVISION} if str(model) == ESM2_NAME else {"local_files_only": True}
         try:
-            self._tokeniser = AutoTokenizer.from_pretrained(str(model), **revision)
-            load: Any = EsmModel.from_pretrained  # its type knows nothing of output_loading_info
-            self._model, report = load(
+            self._tokeniser = transformers.AutoTokenizer.from_pretrained(str(model), **revision)
+            self._model, report = transformers.EsmModel.from_pretrained(
                 str(model), add_pooling_layer=False, use_safetensors=True, dtype=torch.float32, output_loading_info=True, **revision
             )
         except (OSError, ValueError) as error:
@@ -199,8 +197,7 @@ class Esm2Encoder:
         if absent:  # transformers would go on with random weights in their place
             raise DataError(str(model), f"{len(absent)} weights of ESM-2 are missing, e.g. {absent[0]}", f"Give a folder with the files of {ESM2_NAME}.")
         self._device = device or torch.device("cpu")
-        network: nn.Module = self._model  # transformers' own `to` and `eval` have no usable types
-        network.to(self._device).eval()
+        self._model.to(self._device).eval()
 
     def embed(self, chains: Sequence[str], advance: Callable[[int], object] = lambda _: None) -> Array:
         """[n, hidden] float32: the last hidden state averaged over residues, without start, end and padding tokens."""
