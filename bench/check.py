@@ -1,0 +1,166 @@
+"""Whether declarations, claims, profiles, data sources and records agree, found out without running anything."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.case import UsageError
+from bench.claims import CHECKOUT, Claim, ClaimKind, find_claims, load_claims
+from bench.profiles import load_profiles
+from bench.record import RunStore, export_schema
+from bench.registry import expand_cases, load_workloads
+from bench.report.markdown import escape_text
+from datasets.card import DataError, hash_files
+from datasets.sources import load_sources
+from models.workload import Workload
+
+SCHEMA_FILE = "record.schema.json"
+REFRESH_SCHEMA = "python -c 'from bench.record import export_schema as e; print(e(), end=\"\")' > results/record.schema.json"
+_PUBLISHED_HEAD = re.compile(r"^\| (.+?) *\| ([0-9a-f]{64}) *\|$", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something that does not fit, where it is, and what to do about it."""
+
+    where: str
+    what: str
+
+
+def check_project(results: Path) -> list[Problem]:
+    """Everything that is wrong with the checkout and the results folder, the records aside; empty when all is well."""
+    try:
+        workloads = load_workloads()
+    except (UsageError, ImportError, SyntaxError) as error:
+        return [Problem("models", f"a family cannot be loaded: {type(error).__name__}: {error}")]
+    problems = [problem for workload in workloads.values() for problem in _check_workload(workload)]
+    problems += _check_claims(find_claims(results), workloads)
+    problems += _check_profiles(workloads)
+    problems += _check_sources()
+    problems += _check_schema(results)
+    return [*problems, *_check_installed()]
+
+
+def check_runs(results: Path) -> list[Problem]:
+    """Every record that is not as it was written, and every run whose published last record is gone."""
+    stores = [RunStore(folder) for folder in sorted((results / "runs").glob("*")) if folder.is_dir()]
+    problems = [Problem(f"run {store.folder.name}", fault) for store in stores for fault in store.verify_chain()]
+    return [*problems, *_check_published(results / "LEADERBOARD.md", {escape_text(store.folder.name): store for store in stores})]
+
+
+def _check_published(board: Path, stores: Mapping[str, RunStore]) -> Iterator[Problem]:
+    """A run may grow after the leaderboard was made, but the record that was its last one then must still be there, unchanged."""
+    text = board.read_text(encoding="utf-8") if board.is_file() else ""
+    for run, head in _PUBLISHED_HEAD.findall(text):
+        store = stores.get(run)
+        if store is None or head not in {hash_files([path]) for path in store.paths() if path.is_file()}:
+            remedy = "restore it from version control, or make the page again if the run was meant to go"
+            yield Problem(f"run {run}", f"the last record that {board} publishes (sha256 {head[:12]}...) is not there as it was written; {remedy}")
+
+
+def _check_workload(workload: Workload) -> Iterator[Problem]:
+    where = f"workload {workload.name}"
+    if not workload.variants:
+        yield Problem(where, "has no variant; declare one at least")
+    if not workload.target.metric:
+        yield Problem(where, "has no target metric; name the one that ranks it")
+    for module in workload.modules:
+        if not _is_module(module):
+            yield Problem(where, f"module {module} does not exist; correct `modules`, whose source decides what is comparable")
+    for name, variant in workload.variants.items():
+        if variant.name != name:
+            yield Problem(f"{where}/{name}", f"calls itself {variant.name!r}; give both the same name")
+        yield from _check_facts(workload, name)
+    yield from _check_recipes(workload)
+
+
+def _is_module(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:  # of a package on the way
+        return False
+
+
+def _check_facts(workload: Workload, variant: str) -> Iterator[Problem]:
+    for name, value in workload.facts(variant).items():
+        if not isinstance(value, int | float) or not math.isfinite(value):
+            yield Problem(f"workload {workload.name}/{variant}", f"fact {name} is {value!r}; it must be a finite number")
+
+
+def _check_recipes(workload: Workload) -> Iterator[Problem]:
+    for case in expand_cases([workload]):
+        try:
+            json.dumps(dict(workload.recipe(case)), allow_nan=False)
+        except (TypeError, ValueError) as error:
+            yield Problem(f"case {case.id}", f"its recipe is not JSON: {error}; resolve it to plain values")
+
+
+def _check_claims(path: Path, workloads: Mapping[str, Workload]) -> Iterator[Problem]:
+    try:
+        claims = load_claims(path)
+    except UsageError as error:
+        yield Problem(str(path), str(error).removeprefix(f"{path}: "))
+        return
+    for name in sorted({*claims.planned} & workloads.keys()):
+        yield Problem(str(path), f"workload {name} is there now; take it out of `planned`")
+    known = {*claims.planned, *workloads}
+    for owner, name in [(f"claim {c.id}", c.workload) for c in claims.claim] + [("fits", f.workload) for f in claims.fits]:
+        if name not in known:
+            yield Problem(str(path), f"{owner}: unknown workload {name!r}; correct it, or list it in `planned`")
+    for claim in claims.claim:
+        if claim.workload in workloads:
+            yield from _check_claim(path, claim, workloads[claim.workload])
+
+
+def _check_claim(path: Path, claim: Claim, workload: Workload) -> Iterator[Problem]:
+    if claim.variant is not None and claim.variant not in workload.variants:
+        yield Problem(str(path), f"claim {claim.id}: workload {workload.name} has no variant {claim.variant!r}; it has {', '.join(workload.variants)}")
+        return
+    if claim.kind is ClaimKind.FACT:
+        if claim.variant is None and len(workload.variants) > 1:
+            yield Problem(str(path), f"claim {claim.id}: a fact of a workload with several variants must name one in `where`")
+        for variant in [claim.variant] if claim.variant else workload.variants:
+            facts = workload.facts(variant)
+            if claim.metric not in facts:
+                yield Problem(str(path), f"claim {claim.id}: {workload.name}/{variant} computes no {claim.metric!r}; its facts are {', '.join(facts)}")
+
+
+def _check_profiles(workloads: Mapping[str, Workload]) -> Iterator[Problem]:
+    try:
+        profiles = load_profiles()
+    except UsageError as error:
+        yield Problem("bench/profiles", str(error))
+        return
+    for profile in profiles.values():
+        for name in sorted(profile.batch.keys() - workloads.keys()):
+            yield Problem(f"profile {profile.name}", f"gives a batch size for the unknown workload {name!r}; known: {', '.join(workloads)}")
+
+
+def _check_sources() -> Iterator[Problem]:
+    try:
+        load_sources()
+    except DataError as error:
+        yield Problem("datasets/sources.toml", str(error))
+
+
+def _check_schema(results: Path) -> Iterator[Problem]:
+    own = results / SCHEMA_FILE
+    path = own if own.exists() else CHECKOUT / SCHEMA_FILE
+    if not path.is_file() or path.read_text(encoding="utf-8") != export_schema():
+        yield Problem(str(path), f"is not the schema of bench/record.py; refresh it with: {REFRESH_SCHEMA}")
+
+
+def _check_installed() -> Iterator[Problem]:
+    try:
+        version = importlib.metadata.version("datasets")
+    except importlib.metadata.PackageNotFoundError:
+        return
+    remedy = "remove it (`pip uninstall datasets`) or use the environment that `make` sets up"
+    yield Problem("environment", f"a distribution named datasets ({version}) is installed and would be mixed up with the folder of that name; {remedy}")
