@@ -51,7 +51,7 @@ class Misbehaving(TrainingSession):
             case "runs-out":
                 raise MemoryError("no room for the activations")
             case "leaks":
-                self.hoard = [*getattr(self, "hoard", []), np.ones(8 << 20)]
+                self.hoard = [*getattr(self, "hoard", []), np.ones(32 << 20)]
         return super().step()
 
     def fit(self, progress: Progress):
