@@ -27,24 +27,24 @@ class Calibration:
     bandwidth: float
 
 
-def calibrate_device(device: torch.device, precision: Precision, *, seconds: float = SECONDS) -> Calibration:
-    """Runs product and copy for some seconds each; the median call counts. Precision: fp32, fp16 or bf16."""
+def calibrate_device(device: torch.device, precision: Precision) -> Calibration:
+    """Runs product and copy for SECONDS each; the median call counts. Precision: fp32, fp16 or bf16."""
     rows = PRODUCT_ROWS[device.type]
     # random numbers, not zeros: zeros draw less power and flatter the clock
     left = torch.randn(rows, rows, device=device, generator=torch.Generator(device).manual_seed(0)).to(DTYPES[precision])
     out = torch.empty_like(left)
     source = torch.ones(COPY_BYTES[device.type], dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
-    product = _time_call(lambda: torch.mm(left, left, out=out), device, seconds)
-    copy = _time_call(lambda: target.copy_(source), device, seconds)
+    product = _time_call(lambda: torch.mm(left, left, out=out), device)
+    copy = _time_call(lambda: target.copy_(source), device)
     return Calibration(precision, 2 * rows**3 / product, 2 * source.numel() / copy)
 
 
-def _time_call(call: Callable[[], object], device: torch.device, seconds: float) -> float:
+def _time_call(call: Callable[[], object], device: torch.device) -> float:
     call()
     synchronise(device)
     times: list[float] = []
-    while sum(times) < seconds:
+    while sum(times) < SECONDS:
         began = time.perf_counter()
         call()
         synchronise(device)

@@ -109,6 +109,8 @@ class Sampler:
 
     def _give_up(self, reason: str) -> None:
         self.lost = reason
+        if self.idle_power.value is None:
+            self.idle_power = Quantity.missing("W", reason)
         self._process.kill()
         self._end()
 

@@ -60,7 +60,7 @@ class Profile(_Strict):
 @cache
 def load_profiles() -> Mapping[str, Profile]:
     """Every profile by name. Raises UsageError that names the file and the first fault."""
-    return MappingProxyType({path.stem: _read_profile(path) for path in sorted(FOLDER.glob("*.toml"))})
+    return MappingProxyType({path.stem: _read_profile(path) for path in sorted(FOLDER.glob("*.toml"), key=lambda path: path.stem)})
 
 
 def _read_profile(path: Path) -> Profile:
