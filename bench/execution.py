@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from bench.case import Case, Outcome, Phase, Quantity
-from bench.comparability import compare_key
+from bench.comparability import choose_threads, compare_key
 from bench.measure.clock import plan_rounds, run_round, summarise_rounds
 from bench.measure.flops import count_flops, utilise
 from bench.measure.machine import identify_environment, identify_machine
@@ -69,6 +69,7 @@ class Execution:
 
     def open(self) -> Session:
         """Identifies machine and environment, then opens the workload's session on the profile's device."""
+        torch.set_num_threads(choose_threads(self.case))
         if self.device.type == "cpu":
             torch.set_deterministic_debug_mode("error")  # as use_deterministic_algorithms, without its import of the whole compiler
         workload, settings = get_workload(self.case.workload), self.settings
@@ -78,7 +79,7 @@ class Execution:
         identity = workload.identify(self.case, settings.data)
         self._comparability = compare_key(self.case, identity, self._machine, self._environment, batch=batch, seed=settings.seed)
         self.progress(0, 0, "opening data and model")
-        resources = Resources(device=self.device, data=settings.data, batch=batch, seed=settings.seed, cache=settings.cache)
+        resources = Resources(device=self.device, data=settings.data, batch=batch, seed=settings.seed, cache=settings.cache, progress=self.progress)
         self._session = workload.open(self.case, resources)
         return self._session
 

@@ -20,7 +20,6 @@ import pyarrow.parquet as pq
 import torch
 from sklearn.decomposition import PCA
 from sklearn.preprocessing import StandardScaler
-from tqdm import tqdm
 
 from datasets.card import DataError, MissingData, hash_files
 from datasets.hub import import_transformers
@@ -87,6 +86,7 @@ def extract_features(
     *,
     esm2: Path | str | None = None,
     device: torch.device | None = None,
+    progress: Callable[[int, int, str], None] | None = None,
 ) -> Array:
     """float32 [n, 150] features of a table with columns antibody_heavy, antibody_light, antigen; PCA fitted on `train_rows` only.
 
@@ -104,7 +104,7 @@ def extract_features(
     if kind == "kmer-pca":
         return KmerPca().fit([rows[i] for i in train_rows]).transform(rows)
     model = esm2 or os.environ.get(ESM2_VARIABLE) or ESM2_NAME
-    pooled = _pool_rows(rows, _embed_cached(sorted({chain for row in rows for text in row for chain in split_chains(text)}), model, cache, device))
+    pooled = _pool_rows(rows, _embed_cached(sorted({chain for row in rows for text in row for chain in split_chains(text)}), model, cache, device, progress))
     return _PaddedPca(COMPONENTS).fit(pooled[train_rows]).transform(pooled)
 
 
@@ -156,7 +156,9 @@ def _pool_rows(rows: Sequence[Chains], embeddings: dict[str, Array]) -> Array:
     return np.stack(pooled)
 
 
-def _embed_cached(chains: Sequence[str], model: Path | str, cache: Path, device: torch.device | None) -> dict[str, Array]:
+def _embed_cached(
+    chains: Sequence[str], model: Path | str, cache: Path, device: torch.device | None, progress: Callable[[int, int, str], None] | None
+) -> dict[str, Array]:
     folder = cache / "esm2" / _identify_model(model)
     known = _read_shards(folder)
     wanted = [chain for chain in chains if _key(chain) not in known]
@@ -164,12 +166,19 @@ def _embed_cached(chains: Sequence[str], model: Path | str, cache: Path, device:
         # neighbours in length share a batch and waste no padding; the longest come first, so memory runs out early or never
         wanted.sort(key=len, reverse=True)
         encoder = Esm2Encoder(model, device)
-        with tqdm(total=len(wanted), desc="ESM-2 embeddings", unit="chain", disable=None) as bar:
-            for start in range(0, len(wanted), SEQUENCES_PER_SHARD):
-                part = wanted[start : start + SEQUENCES_PER_SHARD]
-                vectors = encoder.embed(part, bar.update)
-                _write_shard(folder, [_key(chain) for chain in part], vectors)
-                known.update(zip([_key(chain) for chain in part], vectors, strict=True))
+        embedded = 0
+
+        def advance(chains: int) -> None:
+            nonlocal embedded
+            embedded += chains
+            if progress is not None:
+                progress(embedded, len(wanted), "ESM-2 embeddings")
+
+        for start in range(0, len(wanted), SEQUENCES_PER_SHARD):
+            part = wanted[start : start + SEQUENCES_PER_SHARD]
+            vectors = encoder.embed(part, advance)
+            _write_shard(folder, [_key(chain) for chain in part], vectors)
+            known.update(zip([_key(chain) for chain in part], vectors, strict=True))
     return {chain: known[_key(chain)] for chain in chains}
 
 
@@ -199,7 +208,7 @@ class Esm2Encoder:
         self._device = device or torch.device("cpu")
         self._model.to(self._device).eval()
 
-    def embed(self, chains: Sequence[str], advance: Callable[[int], object] = lambda _: None) -> Array:
+    def embed(self, chains: Sequence[str], advance: Callable[[int], None] = lambda _: None) -> Array:
         """[n, hidden] float32: the last hidden state averaged over residues, without start, end and padding tokens."""
         order = sorted(range(len(chains)), key=lambda i: -len(chains[i]))
         vectors = np.zeros((len(chains), self._model.config.hidden_size), np.float32)

@@ -48,6 +48,7 @@ class Resources:
     batch: int | None  # the profile's batch size; None: the recipe's own
     seed: int
     cache: Path  # for derived features; safe to delete
+    progress: Progress = lambda done, total, note: None  # of work that opening a session takes
 
 
 @dataclass(frozen=True, slots=True)

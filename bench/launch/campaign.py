@@ -11,7 +11,7 @@ from typing import Protocol
 import torch
 
 from bench.case import Case, ExitCode, Outcome
-from bench.comparability import compare_key
+from bench.comparability import choose_threads, compare_key
 from bench.launch.local import ROOT, Ending, Limits, run_case
 from bench.measure.machine import identify_environment, identify_machine
 from bench.plugin import BAD_INPUT
@@ -118,7 +118,8 @@ class Campaign:
                 identity = workload.identify(case, self.data)
             except DataError:
                 continue  # the case itself will say so in its record
-            key = compare_key(case, identity, machine, environment, batch=self.profile.batch.get(workload.name), seed=self.seed).key
+            host = machine.model_copy(update={"threads": choose_threads(case)})
+            key = compare_key(case, identity, host, environment, batch=self.profile.batch.get(workload.name), seed=self.seed).key
             if record := ended.get((case, key)):
                 finished[case] = record
         return finished

@@ -11,6 +11,9 @@ from models.workload import Variant
 
 _DOCUMENTED = "the documented random split; rows of one complex are on both sides"
 _BY_COMPLEX = "whole complexes held out: what is left of the score when the test complexes are new"
+_ESM2 = Variant(
+    name="esm2", summary="ESM-2 embeddings of the sequences instead of k-mer counts; needs the model on disk or a network", presets=(Preset.STANDARD,)
+)
 _OPEN_TOO = {Division.CLOSED: (Precision.FP32,), Division.OPEN: (Precision.BF16,)}
 
 
@@ -25,8 +28,9 @@ affinity_v1 = AffinityWorkload(
     variants={
         "documented": Variant(name="documented", summary=_DOCUMENTED),
         "by-complex": Variant(name="by-complex", summary=_BY_COMPLEX),
+        "esm2": _ESM2,
     },
-    recipes={"documented": V1, "by-complex": replace(V1, split="by-complex")},
+    recipes={"documented": V1, "by-complex": replace(V1, split="by-complex"), "esm2": replace(V1, features="esm2-pca")},
 )
 
 affinity_v2 = AffinityWorkload(
@@ -36,9 +40,15 @@ affinity_v2 = AffinityWorkload(
     variants={
         "documented": Variant(name="documented", summary=_DOCUMENTED, precisions=_OPEN_TOO),
         "by-complex": Variant(name="by-complex", summary=_BY_COMPLEX),
+        "esm2": _ESM2,
         **{name: _make_ablation(name, summary) for name, (summary, _) in ABLATIONS.items()},
     },
-    recipes={"documented": V2, "by-complex": replace(V2, split="by-complex"), **{name: recipe for name, (_, recipe) in ABLATIONS.items()}},
+    recipes={
+        "documented": V2,
+        "by-complex": replace(V2, split="by-complex"),
+        "esm2": replace(V2, features="esm2-pca"),
+        **{name: recipe for name, (_, recipe) in ABLATIONS.items()},
+    },
 )
 
 WORKLOADS = (affinity_v1, affinity_v2)

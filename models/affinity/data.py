@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,10 +24,15 @@ from datasets.abag import (
 from datasets.abag_twin import DOCUMENTED_ROWS, AffinityTwin, identify
 from datasets.card import DatasetCard, DatasetIdentity, MissingData
 from datasets.splits import RowSplit, split_by_group, split_random
-from models.affinity.recipes import SplitKind
+from models.affinity.recipes import AffinityRecipe, FeatureKind, SplitKind
+from models.workload import Resources
 
 Array = np.ndarray
 TWIN_ROWS = {Preset.SMOKE: 3_000, Preset.STANDARD: 20_000, Preset.SCALE: DOCUMENTED_ROWS}
+FEATURE_NOTES: Mapping[FeatureKind, str] = {
+    "kmer-pca": "features: 1- and 2-mer counts of the three sequences, PCA-150 fitted on the training rows only; not ESM-2",
+    "esm2-pca": "features: ESM-2 650M, mean over residues, PCA-150 fitted on the training rows only",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,16 +46,20 @@ class AffinityData:
     split: RowSplit
 
 
-def identify_data(preset: Preset, data: Path | None) -> DatasetIdentity:
+def identify_data(preset: Preset, data: Path | None, recipe: AffinityRecipe) -> DatasetIdentity:
     """The data of a preset without reading it: AbAg for `documented`, the twin for `scale`, else SKEMPI where it is and the twin where not."""
     if preset is Preset.DOCUMENTED:
         return identify_abag(_locate_abag(data))
     skempi = _locate_skempi(preset, data)
+    if skempi is None and recipe.features == "esm2-pca":
+        raise MissingData(SKEMPI_CSV, "is not there, and ESM-2 embeds real sequences only", "Pass --data DIR; `python -m bench data list` says what is in it")
     return identify(TWIN_ROWS[preset]) if skempi is None else identify_skempi(skempi)
 
 
-def open_data(preset: Preset, data: Path | None, split: SplitKind, cache: Path) -> AffinityData:
+def open_data(preset: Preset, recipe: AffinityRecipe, resources: Resources) -> AffinityData:
     """The data that `identify_data` names, read, checked and split; features of sequences are fitted on the training rows only."""
+    data, split = resources.data, recipe.split
+    identify_data(preset, data, recipe)
     if preset is Preset.DOCUMENTED:
         table = read_abag(_locate_abag(data))
     elif (skempi := _locate_skempi(preset, data)) is not None:
@@ -59,8 +69,8 @@ def open_data(preset: Preset, data: Path | None, split: SplitKind, cache: Path) 
         rows = split_table(twin.table, split)
         best = twin.measure_best(rows.test)
         note = f"planted best on the test rows: RMSE {best.rmse:.4f}, Pearson {best.pearson:.4f} (Bayes predictor)"
-        return _assemble(replace(twin.table, notes=(*twin.table.notes, note)), rows, cache)
-    return _assemble(table, split_table(table, split), cache)
+        return _assemble(replace(twin.table, notes=(*twin.table.notes, note)), rows, recipe, resources)
+    return _assemble(table, split_table(table, split), recipe, resources)
 
 
 def split_table(table: AffinityTable, split: SplitKind) -> RowSplit:
@@ -88,15 +98,15 @@ def _locate_skempi(preset: Preset, data: Path | None) -> Path | None:
     return path if path.exists() else None
 
 
-def _assemble(table: AffinityTable, split: RowSplit, cache: Path) -> AffinityData:
+def _assemble(table: AffinityTable, split: RowSplit, recipe: AffinityRecipe, resources: Resources) -> AffinityData:
     notes = table.notes
     if isinstance(table.inputs, np.ndarray):
         features = table.inputs
     else:
         from datasets.protein_features import extract_features  # here, not above: pulls in scikit-learn, which the twin does not need
 
-        features = extract_features("kmer-pca", table.inputs, split.train, cache)
-        notes = (*notes, "features: 1- and 2-mer counts of the three sequences, PCA-150 fitted on the training rows only; not ESM-2")
+        features = extract_features(recipe.features, table.inputs, split.train, resources.cache, device=resources.device, progress=resources.progress)
+        notes = (*notes, FEATURE_NOTES[recipe.features])
     test_complexes = len(np.unique(table.complexes[split.test]))
     shared = len(np.intersect1d(table.complexes[split.train], table.complexes[split.test]))
     notes = (*notes, f"{shared} of the {test_complexes} complexes of the test rows also have training rows")

@@ -73,12 +73,12 @@ class AffinityWorkload:
         return resolve(self.recipes[case.variant], case).to_dict()
 
     def identify(self, case: Case, data: Path | None) -> DatasetIdentity:
-        return identify_data(case.preset, data)
+        return identify_data(case.preset, data, self.recipes[case.variant])
 
     def open(self, case: Case, resources: Resources) -> TrainingSession:
         recipe = resolve(self.recipes[case.variant], case)
         training = recipe.training if resources.batch is None else replace(recipe.training, batch=resources.batch)
-        data = open_data(case.preset, resources.data, recipe.split, resources.cache)
+        data = open_data(case.preset, recipe, resources)
         rows = data.split.sizes
         steps = training.epochs * math.ceil(rows["train"] / training.batch)
         note = f"{steps:,} optimiser steps of {training.batch} pairs; the documented run takes {DOCUMENTED_STEPS:,} of 128"

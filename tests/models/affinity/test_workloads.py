@@ -12,7 +12,7 @@ from datasets.abag import ABAG_CSV, FEATURE_COLUMNS, SKEMPI_CSV
 from datasets.card import DataError, MissingData
 from models.affinity import WORKLOADS, affinity_v1, affinity_v2
 from models.affinity.data import open_data
-from models.affinity.recipes import V1
+from models.affinity.recipes import EPOCHS, V1
 from models.affinity.task import AffinityTask, make_splits
 from models.training import TrainingSession
 from models.workload import Resources
@@ -57,8 +57,8 @@ def test_facts():
 
 
 def test_declarations_cover_documented_split_ablations_and_open_division():
-    assert set(affinity_v1.variants) == {"documented", "by-complex"}
-    assert len(affinity_v2.variants) == 10
+    assert set(affinity_v1.variants) == {"documented", "by-complex", "esm2"}
+    assert len(affinity_v2.variants) == 11
     ablations = [variant for name, variant in affinity_v2.variants.items() if name.startswith("without-")]
     assert len(ablations) == 8
     assert all(variant.phases == (Phase.TRAIN,) and Preset.SCALE not in variant.presets for variant in ablations)
@@ -67,7 +67,7 @@ def test_declarations_cover_documented_split_ablations_and_open_division():
         assert set(workload.variants) == set(workload.recipes)
 
 
-@pytest.mark.parametrize(("workload", "variant"), [(w, v) for w in WORKLOADS for v in w.variants])
+@pytest.mark.parametrize(("workload", "variant"), [(w, v) for w in WORKLOADS for v in w.variants if Preset.SMOKE in w.variants[v].presets])
 def test_every_smoke_case_trains_on_the_twin_and_scores(tmp_path, workload, variant):
     session = workload.open(make_case(workload, variant), make_resources(tmp_path))
     history = session.fit(ignore_progress)
@@ -101,8 +101,8 @@ def test_equal_seeds_give_equal_weights_and_metrics(tmp_path):
 
 @pytest.mark.parametrize("split", ["random", "by-complex"])
 def test_a_trained_model_beats_the_mean_and_not_the_planted_best(tmp_path, split):
-    data = open_data(Preset.SMOKE, None, split, tmp_path)
-    recipe = replace(V1, training=replace(V1.training, epochs=40))
+    recipe = replace(V1, split=split, training=replace(V1.training, epochs=40))
+    data = open_data(Preset.SMOKE, recipe, make_resources(tmp_path))
     task = AffinityTask(recipe, data)
     session = TrainingSession(
         task, make_splits(recipe, data), recipe.training, card=data.card, conditions={}, unit="pairs", device=CPU, precision=Precision.FP32, seed=1
@@ -117,7 +117,8 @@ def test_a_trained_model_beats_the_mean_and_not_the_planted_best(tmp_path, split
     assert 0.5 < read(scores["pearson"]) < best_pearson + 0.02
 
 
-def test_real_pairs_end_to_end_and_the_random_split_leaks(tmp_path, real_data):
+def test_real_pairs_end_to_end_and_the_random_split_leaks(tmp_path, real_data, monkeypatch):
+    monkeypatch.setitem(EPOCHS, Preset.STANDARD, 100)  # a tenth of the preset's shows the leak as well
     rho, shared = {}, {}
     for variant in ("documented", "by-complex"):
         case = make_case(affinity_v1, variant, Preset.STANDARD)
@@ -177,14 +178,19 @@ def test_standard_falls_back_to_the_twin_and_scale_never_takes_real_data(tmp_pat
     assert affinity_v2.identify(make_case(preset=Preset.SCALE), real_data).synthetic
 
 
+def test_esm2_needs_real_sequences():
+    with pytest.raises(MissingData, match="ESM-2 embeds real sequences only"):
+        affinity_v1.identify(make_case(affinity_v1, "esm2", Preset.STANDARD), None)
+
+
 def test_features_never_see_test_rows(tmp_path, real_data):
     (tmp_path / SKEMPI_CSV).parent.mkdir()
     shutil.copy(real_data / SKEMPI_CSV, tmp_path / SKEMPI_CSV)
-    before = open_data(Preset.STANDARD, tmp_path, "random", tmp_path)
+    before = open_data(Preset.STANDARD, V1, make_resources(tmp_path, tmp_path))
     frame = pd.read_csv(tmp_path / SKEMPI_CSV)
     frame.loc[before.split.test, "antigen"] = "WWWW"
     frame.to_csv(tmp_path / SKEMPI_CSV, index=False)
-    after = open_data(Preset.STANDARD, tmp_path, "random", tmp_path)
+    after = open_data(Preset.STANDARD, V1, make_resources(tmp_path, tmp_path))
     np.testing.assert_array_equal(after.features[after.split.train], before.features[before.split.train])
 
 
