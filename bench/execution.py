@@ -88,14 +88,16 @@ class Execution:
         settings = self.settings
         self.progress(0, 0, "warming up")
         samples: list[int] = []
-        with Meter(self.device) as meter, meter.window() as window:
+        with Meter(self.device) as meter:
+            # before the window opens: energy per sample counts the samples of the rounds alone
             plan = plan_rounds(step, self.device, round_seconds=settings.round_seconds, rounds=settings.rounds)
 
             def timed_round() -> None:
                 samples.append(run_round(step, self.device, plan.steps_per_round))
                 self.progress(len(samples), plan.rounds, "timing")
 
-            benchmark.pedantic(timed_round, rounds=plan.rounds, iterations=1)  # type: ignore[no-untyped-call]
+            with meter.window() as window:
+                benchmark.pedantic(timed_round, rounds=plan.rounds, iterations=1)  # type: ignore[no-untyped-call]
         seconds: list[float] = benchmark.stats.stats.data  # type: ignore[union-attr]
         self.measurements |= summarise_rounds(seconds, samples, plan.steps_per_round)
         self._keep(window, samples=sum(samples))
