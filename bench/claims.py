@@ -248,11 +248,12 @@ def _measure(claim: Claim, record: Record) -> Quantity | None:
 
 def _differences(claim: Claim, record: Record, generated: Sequence[str]) -> tuple[str, ...]:
     where = {"division": Division.CLOSED.value, **claim.where}  # a document speaks of its recipe as written
-    keys = [key for key in where if key != "variant" and (key != "gpu" or claim.metric in _DEVICE_BOUND)]
-    differences = compare_conditions({key: where[key] for key in keys}, record)
     # what a model needs at least is a bound that any data can test; every other number belongs to the data it was taken on
-    if record.synthetic and claim.metric != "min_vram_gb" and claim.where.get("dataset") not in generated:
-        differences = [f"data: this run read a synthetic twin ({record.dataset.name if record.dataset else ''})", *differences]
+    twin = record.dataset if record.synthetic and claim.metric != "min_vram_gb" and claim.where.get("dataset") not in generated else None
+    skipped = {"variant", *(["dataset"] if twin else []), *([] if claim.metric in _DEVICE_BOUND else ["gpu"])}
+    differences = compare_conditions({key: value for key, value in where.items() if key not in skipped}, record)
+    if twin:
+        differences = [f"data: documented {claim.where.get('dataset', 'real data')}, here a synthetic twin ({twin.name})", *differences]
     if claim.metric == "min_vram_gb":
         differences += _why_bound_is_open(record)
     return tuple(differences)

@@ -12,7 +12,10 @@ _PLAIN_FROM = 1e-4
 
 
 def format_interval(quantity: Quantity, divide_by: float = 1) -> str:
-    """`0.391 [0.385, 0.398]`: two digits of the interval's width decide how many are shown; without interval, four in all."""
+    """`0.391 [0.385, 0.398]`: two digits of the interval's width decide how many are shown, but the value keeps two of its own.
+
+    Without an interval, four digits in all. Nothing for a value that could not be had.
+    """
     if quantity.value is None:
         return ""
     value = quantity.value / divide_by
@@ -23,6 +26,8 @@ def format_interval(quantity: Quantity, divide_by: float = 1) -> str:
     if not math.isfinite(width) or width <= 0 or not all(_is_plain(x) for x in (value, low, high)):
         return f"{format_number(value)} [{format_number(low)}, {format_number(high)}]"
     decimals = 1 - math.floor(math.log10(width))
+    if value:
+        decimals = max(decimals, min(1 - math.floor(math.log10(abs(value))), decimals + 2))
     return f"{_round(value, decimals)} [{_round(low, decimals)}, {_round(high, decimals)}]"
 
 

@@ -200,15 +200,17 @@ def _spell_quality(record: Record, target: Target | None) -> str:
 
 
 def _spell_documented(record: Record, target: Target | None, claims: Claims) -> str:
-    """The documented value of the metric that ranks the row: of the claim that may be compared with it, else of the one that comes closest."""
+    """The documented value of the metric that ranks the row and its verdict; where no claim may be compared with it, the range of them."""
     if target is None or target.metric not in record.quality:
         return ""
     about = [c for c in claims.claim if (c.workload, c.metric) == (record.case.workload, target.metric) and c.variant in (None, record.case.variant)]
     judgements = judge(claims.model_copy(update={"claim": tuple(about)}), [record])
-    if not judgements or all(j.verdict is ClaimVerdict.NOT_RUN for j in judgements):
-        return ""
-    closest = min(judgements, key=lambda j: (j.verdict is ClaimVerdict.NOT_COMPARABLE, len(j.differences)))
-    return f"{format_documented(closest.claim.value)}, {closest.verdict}"
+    judged = [j for j in judgements if j.verdict is not ClaimVerdict.NOT_RUN]
+    for judgement in judged:
+        if judgement.verdict is not ClaimVerdict.NOT_COMPARABLE:
+            return f"{format_documented(judgement.claim.value)}, {judgement.verdict}"
+    values = [format_documented(value) for value in sorted({j.claim.value for j in judged})]
+    return f"{' to '.join(values[:: max(1, len(values) - 1)])}, {ClaimVerdict.NOT_COMPARABLE}" if values else ""
 
 
 def _spell_outcome(record: Record) -> str:

@@ -147,7 +147,7 @@ class TestDifferingConditions:
         twin = record(dataset=TWIN, quality={"spearman": Quantity(0.3912, "rho")}, measurements={"train_wall_s": Quantity(1.0, "s"), "reserved_peak": Quantity(1e9, "bytes")})
         judgement = judged(claim(metric=metric), twin)
         assert judgement.verdict is V.NOT_COMPARABLE
-        assert judgement.differences == ("data: this run read a synthetic twin (abag-twin)",)
+        assert judgement.differences == ("data: documented abag, here a synthetic twin (abag-twin)",)
 
     def test_data_that_the_document_made_up_itself_may_be_synthetic(self) -> None:
         one = claim(metric="train_loss_first", value=Decimal("3.7144"), direction="equal", where={"dataset": "random-tokens"})

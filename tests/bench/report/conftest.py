@@ -76,6 +76,7 @@ def claims() -> Claims:
             claim("affinity-v1-rmse", "1.4761", where=real),
             claim("affinity-v1-duration", "1860", metric="train_wall_s", where=real, source="004: 31 minutes."),
             claim("affinity-v1-params", "78000", metric="parameters", direction="equal", kind="fact", note="exactly 72,449 with batch norm"),
+            claim("affinity-v1-small", "0.9", where=real | {"n_train": 1000, "epochs": 100}, note="two reports differ"),
             claim("splice-validated-r", "0.140", workload="splice-validated", metric="pearson_sa", direction="higher", source="000 | a table"),
         )
     )

@@ -15,13 +15,13 @@ def test_golden_page(records: list[Record], claims: Claims, golden: Callable[[st
 
 
 def test_counts_add_up_by_workload_and_verdict(claims: Claims) -> None:
-    verdicts = (ClaimVerdict.REPRODUCED, ClaimVerdict.CONTRADICTED, ClaimVerdict.CONTRADICTED, ClaimVerdict.NOT_RUN)
+    verdicts = (ClaimVerdict.REPRODUCED, ClaimVerdict.CONTRADICTED, ClaimVerdict.CONTRADICTED, ClaimVerdict.REPRODUCED, ClaimVerdict.NOT_RUN)
     page = render_claims([Judgement(claim, verdict, None, None, "because") for claim, verdict in zip(claims.claim, verdicts, strict=True)])
     lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in page.splitlines() if line.startswith(("| workload", "| affinity-v1 ", "| splice", "| all"))]
     assert lines[0] == ["workload", "reproduced", "contradicted", "not run", "claims"]
-    assert lines[1] == ["affinity-v1", "1", "2", "", "3"]
+    assert lines[1] == ["affinity-v1", "2", "2", "", "4"]
     assert lines[2] == ["splice-validated", "", "", "1", "1"]
-    assert lines[3] == ["all", "1", "2", "1", "4"]
+    assert lines[3] == ["all", "2", "2", "1", "5"]
 
 
 def test_every_claim_gives_reason_source_and_note(claims: Claims, records: list[Record]) -> None:

@@ -4,6 +4,7 @@ import random
 import re
 from collections.abc import Callable
 from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +129,12 @@ class TestColumns:
 
     def test_documented_value_stands_beside_the_row_with_its_verdict(self, records: list[Record], claims: Claims, tmp_path: Path) -> None:
         documented = [row.get("documented") for row in rows_of(render_leaderboard(records, claims, HEADS, tmp_path)) if row.get("workload/variant") == "affinity-v1/documented"]
-        assert documented == ["1.4761, reproduced", "1.4761, not comparable"]
+        assert documented == ["1.4761, reproduced", "0.9 to 1.4761, not comparable"]
+
+    def test_several_documented_values_that_cannot_be_compared_show_as_a_range(self, make_record: Any, claims: Claims, tmp_path: Path) -> None:
+        more = [claims.claim[0].model_copy(update={"id": f"c{i}", "value": Decimal(text)}) for i, text in enumerate(("1.2", "1.30", "0.9"))]
+        page = render_leaderboard([make_record(quality={"rmse": Quantity(1.0, "pKd")})], claims.model_copy(update={"claim": tuple(more)}), {}, tmp_path)
+        assert rows_of(page)[0]["documented"] == "0.9 to 1.30, not comparable"
 
     def test_rows_link_to_records_that_are_there(self, make_record: Any, tmp_path: Path) -> None:
         store = RunStore.create(tmp_path / "runs", "first")
