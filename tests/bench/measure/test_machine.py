@@ -144,3 +144,13 @@ def test_packages_are_hashed_by_name_and_version(tmp_path, monkeypatch):
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: novel\nVersion: 1.0\n")
     monkeypatch.syspath_prepend(info.parent)
     assert describe(tmp_path).packages_sha256 != before
+
+
+def test_torch_describes_a_gpu_that_nvml_does_not(no_nvml, monkeypatch):
+    properties = type("Properties", (), {"name": "NVIDIA A40", "total_memory": 47_600_000_000, "major": 8, "minor": 6})()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
+    machine = identify_machine(CUDA)
+    assert (machine.gpu, machine.gpu_memory_bytes, machine.compute_capability) == ("NVIDIA A40", 47_600_000_000, "8.6")
+    assert "gpu" not in machine.unavailable
+    assert machine.unavailable["driver"] == "NVML: NVML Shared Library Not Found (error 12)"
