@@ -22,7 +22,7 @@ def test_mapsy_effect_is_the_centred_allelic_ratio(tmp_path):
     path = _mapsy(tmp_path, f"{WILD},{MUTANT},0,1,chr1", f"{WILD},{MUTANT},-1,1,chr2", f"{WILD},{MUTANT},1,0,chr3")
     variants = read_mapsy(path)
     # rho = 1, 1/2: rho / (1 + rho) - 1/2 = 0, -1/6; the Normal row's target is zero whatever its ratio
-    np.testing.assert_allclose(variants.target, [[0, 0, 0], [-1 / 6, -1 / 6, 1 / 6], [0, 0, 0]], rtol=1e-6)
+    np.testing.assert_allclose(variants.target, [[0.0, 0.0, 0.0], [-1 / 6, -1 / 6, 1 / 6], [0.0, 0.0, 0.0]], rtol=1e-6)
     assert variants.position.tolist() == [99, 99, 99]
     assert variants.reference_base.tolist() == [0, 0, 0]
     assert variants.alternative_base.tolist() == [2, 2, 2]

@@ -106,13 +106,13 @@ def test_documented_targets_are_the_double_softmax_of_the_plus_strand_in_the_bas
     label = np.array([1, 1, 0])
     documented = make_targets(TargetRecipe.DOCUMENTED, label, deltas)
     corrected = make_targets(TargetRecipe.CORRECTED, label, deltas)
-    np.testing.assert_allclose(documented, [[0.01, 0.02, 0.03], [0.01, 0.02, 0.03], [0, 0, 0]], rtol=1e-6)
+    np.testing.assert_allclose(documented, [[0.01, 0.02, 0.03], [0.01, 0.02, 0.03], [0.0, 0.0, 0.0]], rtol=1e-6)
     # donor, acceptor, neither, of the gene's strand
-    np.testing.assert_allclose(corrected, [[0.3, 0.2, 0.1], [-0.6, -0.5, -0.4], [0, 0, 0]], rtol=1e-6)
+    np.testing.assert_allclose(corrected, [[0.3, 0.2, 0.1], [-0.6, -0.5, -0.4], [0.0, 0.0, 0.0]], rtol=1e-6)
 
 
 def test_a_scalar_effect_is_shared_and_zero_for_normal():
-    np.testing.assert_allclose(share_effect(np.array([1, 0]), np.array([-0.25, 0.5])), [[-0.25, -0.25, 0.25], [0, 0, 0]])
+    np.testing.assert_allclose(share_effect(np.array([1, 0]), np.array([-0.25, 0.5])), [[-0.25, -0.25, 0.25], [0.0, 0.0, 0.0]])
 
 
 def test_effect_types_follow_the_larger_site_delta_its_sign_and_complexity():

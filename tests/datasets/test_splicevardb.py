@@ -43,7 +43,7 @@ def test_classes_are_kept_or_dropped_with_counts(tmp_path):
     assert variants.gene.tolist() == ["BRCA1", "BRCA1"]
     expected = {"Low-frequency": 2, "Conflicting": 1, "no hg38 coordinate": 1, "no base-model score": 1, "outside the genome given": 0}
     assert dict(variants.dropped) == expected
-    np.testing.assert_allclose(variants.target, [[0.3, -0.03, -0.27], [0, 0, 0]], rtol=1e-6)
+    np.testing.assert_allclose(variants.target, [[0.3, -0.03, -0.27], [0.0, 0.0, 0.0]], rtol=1e-6)
     assert decode_bases(variants.reference[0]) == CHROMOSOME[150:651]
 
 
@@ -53,7 +53,7 @@ def test_the_corrected_recipe_takes_the_genes_strand_and_flips_the_sequence(tmp_
     documented = _read(tmp_path, rows, scores)
     corrected = _read(tmp_path, rows, scores, TargetRecipe.CORRECTED)
     np.testing.assert_allclose(documented.target[1], [0.01, 0, -0.01], rtol=1e-6)  # the wrong strand says next to nothing
-    np.testing.assert_allclose(corrected.target, [[-0.8, -0.1, 0.9], [0, -0.7, 0.7]], rtol=1e-6)
+    np.testing.assert_allclose(corrected.target, [[-0.8, -0.1, 0.9], [0.0, -0.7, 0.7]], rtol=1e-6)
     assert corrected.dropped["no base-model score"] == 1  # a Normal row without a score has no strand
     assert np.array_equal(corrected.reference[0], documented.reference[0])
     assert np.array_equal(corrected.alternative[1], reverse_complement(documented.alternative[1]))
@@ -67,7 +67,7 @@ def test_scores_may_be_columns_of_the_table(tmp_path):
     (tmp_path / "g.fa").write_text(f">chr1\n{CHROMOSOME}\n")
     genome = Genome([GenomeFile(tmp_path / "g.fa")], tmp_path / "cache")
     variants = read_splicevardb(tmp_path / "table.tsv", genome, TargetRecipe.DOCUMENTED)
-    np.testing.assert_allclose(variants.target, [[0.3, -0.03, -0.27], [0, 0, 0]], rtol=1e-6)
+    np.testing.assert_allclose(variants.target, [[0.3, -0.03, -0.27], [0.0, 0.0, 0.0]], rtol=1e-6)
     broken = [_row("1-401-A-T") + "\t" + PLUS.replace("0.9,", "nan,").replace(",", "\t")]
     (tmp_path / "table.tsv").write_text("\n".join([header, *broken]) + "\n")
     with pytest.raises(DataError, match=r"table\.tsv, row 2: base-model columns hold a value that is not finite"):

@@ -1,0 +1,108 @@
+"""A splice workload: variants with their recipes, and how a case becomes a session."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from bench.case import Case, Quantity
+from datasets.card import DatasetIdentity
+from datasets.splice_variants import TargetRecipe
+from models.splice.data import identify_data, open_data
+from models.splice.recipes import ResolvedRecipe, SpliceRecipe, resolve
+from models.training import TrainingSession
+from models.workload import Resources, Target, Variant
+
+Array = np.ndarray
+Score = Callable[[Array, Array, Array | None], Mapping[str, Quantity]]
+
+MODULES = (
+    "datasets.genome",
+    "datasets.splice_assays",
+    "datasets.splice_tables",
+    "datasets.splice_twin",
+    "datasets.splice_variants",
+    "datasets.splice_windows",
+    "datasets.splicevardb",
+    "datasets.splits",
+    "models.splice.data",
+    "models.splice.declaration",
+    "models.splice.encoder",
+    "models.splice.networks",
+    "models.splice.quality",
+    "models.splice.recipes",
+    "models.splice.siamese",
+    "models.splice.tasks",
+)
+
+
+@dataclass(kw_only=True)
+class SpliceWorkload:
+    """Implements models.workload.Workload; `recipes` holds the recipe of each variant."""
+
+    name: str
+    summary: str
+    source: str
+    target: Target
+    variants: Mapping[str, Variant]
+    recipes: Mapping[str, SpliceRecipe]
+    score_predictions: Score
+    family: str = "splice"
+    modules: Sequence[str] = field(default=MODULES)
+
+    def facts(self, variant: str) -> Mapping[str, float]:
+        """parameters; checkpoint_mb (10^6 bytes of float32 weights); delta_ceiling_double_softmax, the largest delta that
+        base-model scores can show after a second softmax."""
+        with torch.device("meta"):
+            parameters = sum(weights.numel() for weights in self.recipes[variant].build().parameters())
+        return {
+            "parameters": float(parameters),
+            "checkpoint_mb": parameters * torch.finfo(torch.float32).bits / 8 / 1e6,
+            "delta_ceiling_double_softmax": find_double_softmax_ceiling(),
+        }
+
+    def recipe(self, case: Case) -> Mapping[str, object]:
+        return self._resolve(case).to_dict()
+
+    def identify(self, case: Case, data: Path | None) -> DatasetIdentity:
+        return identify_data(self._resolve(case), case, data)
+
+    def open(self, case: Case, resources: Resources) -> TrainingSession:
+        recipe = self._resolve(case)
+        training = recipe.run.training if resources.batch is None else replace(recipe.run.training, batch=resources.batch)
+        data = open_data(recipe, case, resources.data, resources.cache)
+        rows = data.card.rows
+        return TrainingSession(
+            recipe.variant.task(recipe.variant.build, data.test, n_as_a=recipe.variant.targets is TargetRecipe.DOCUMENTED),
+            data.splits,
+            training,
+            card=data.card,
+            conditions={
+                "dataset": data.card.identity.name,
+                "targets": str(recipe.variant.targets),
+                "n_train": rows["train"],
+                "n_test": rows["test"],
+                "epochs": training.epochs,
+                "batch": training.batch,
+            },
+            unit="variants",
+            device=resources.device,
+            precision=case.precision,
+            seed=resources.seed,
+        )
+
+    def score(self, truth: Array, prediction: Array, groups: Array | None = None) -> Mapping[str, Quantity]:
+        return self.score_predictions(truth, prediction, groups)
+
+    def _resolve(self, case: Case) -> ResolvedRecipe:
+        return resolve(self.recipes[case.variant], case)
+
+
+def find_double_softmax_ceiling() -> float:
+    """Largest difference between two softmaxes over three probabilities that each sum to one: (e - 1) / (e + 2) = 0.3642."""
+    certain = torch.eye(3, dtype=torch.float64).softmax(dim=-1)
+    return float((certain[0] - certain[1]).max())
