@@ -164,10 +164,10 @@ def claims(
     json: Json = False,
 ) -> None:
     """Says claim by claim whether the documented number holds: measured value, interval, verdict and reason."""
-    from bench.claims import exit_code, judge, load_claims
+    from bench.claims import exit_code, find_claims, judge, load_claims
     from bench.record import read_runs
 
-    judgements = judge(load_claims(results / "baselines" / "documented.toml"), read_runs(results))
+    judgements = judge(load_claims(find_claims(results)), read_runs(results))
     if json:
         print_json([
             {"claim": j.claim.model_dump(mode="json"), "verdict": j.verdict, "measured": j.measured, "reason": j.reason, "record": j.record and j.record.run}

@@ -19,6 +19,7 @@ from rich.table import Table
 from bench.case import Case, ExitCode, Outcome, Quantity, UsageError
 from bench.record import Record
 from bench.registry import get_workload
+from bench.report.markdown import clean_text
 from datasets.card import DataError
 
 COLOURS = {Outcome.OK: "green", Outcome.SKIPPED: "yellow", Outcome.UNSUPPORTED: "yellow", Outcome.INVALID: "magenta"}
@@ -63,7 +64,7 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*(escape(cell) for cell in row))
+        table.add_row(*(escape(clean_text(cell, 500)) for cell in row))
     console.print(table)
 
 
@@ -80,7 +81,7 @@ def summarise(record: Record) -> str:
     colour = COLOURS.get(record.outcome, "red")
     head = f"[{colour}]{record.outcome:<11}[/] {escape(record.case.case.id)}"
     if record.outcome is not Outcome.OK:
-        return f"{head}\n            {escape(record.reason or '')}"
+        return f"{head}\n            {escape(clean_text(record.reason or '', 300))}"
     speed = record.measurements.get("samples_per_s")
     metric = get_workload(record.case.workload).target.metric
     quality = record.quality.get(metric)

@@ -73,7 +73,7 @@ class Execution:
         if self.device.type == "cpu":
             torch.set_deterministic_debug_mode("error")  # as use_deterministic_algorithms, without its import of the whole compiler
         workload, settings = get_workload(self.case.workload), self.settings
-        batch = settings.profile.batch.get(workload.name)
+        batch = settings.profile.choose_batch(self.case)
         self._machine = identify_machine(self.device)
         self._environment = identify_environment(ROOT, settings.command)
         identity = workload.identify(self.case, settings.data)

@@ -126,14 +126,17 @@ def _settle(config: pytest.Config, case: Case) -> Settings:
     RunStore.create(run.parent, run.name)
     name = config.getoption("--assay-profile")
     smoke = case.preset is Preset.SMOKE
+    profile = load_profile(name) if name else detect_profile()
+    # the energy counter needs a window of 5 s: 26 rounds of 0.2 s
+    rounds = 26 if profile.device == "cuda" and not smoke else 10
     return Settings(
         run=run,
-        profile=load_profile(name) if name else detect_profile(),
+        profile=profile,
         data=config.getoption("--assay-data"),
         seed=config.getoption("--assay-seed"),
         cache=user_cache_path("assay"),
         round_seconds=0.02 if smoke else 0.2,  # a smoke case says whether it runs, not how fast
-        rounds=10,
+        rounds=rounds,
         command=tuple(sys.argv),
         emulated=tuple(config.getoption("--assay-emulated")),
     )

@@ -119,7 +119,7 @@ class Campaign:
             except DataError:
                 continue  # the case itself will say so in its record
             host = machine.model_copy(update={"threads": choose_threads(case)})
-            key = compare_key(case, identity, host, environment, batch=self.profile.batch.get(workload.name), seed=self.seed).key
+            key = compare_key(case, identity, host, environment, batch=self.profile.choose_batch(case), seed=self.seed).key
             if record := ended.get((case, key)):
                 finished[case] = record
         return finished

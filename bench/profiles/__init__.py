@@ -14,7 +14,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from bench.case import Precision, UsageError
+from bench.case import Case, Precision, Preset, UsageError
 
 FOLDER = Path(__file__).parent
 
@@ -43,7 +43,7 @@ class Profile(_Strict):
     bandwidth: Figure | None = None  # of the GPU's memory, bytes/s
     min_driver: str | None = Field(default=None, pattern=r"^\d+(\.\d+)*$")
     power_w: float | None = Field(default=None, gt=0)  # of the board, by default
-    batch: Mapping[str, Annotated[int, Field(gt=0)]] = {}  # per workload; others use the recipe's own
+    batch: Mapping[str, Annotated[int, Field(gt=0)]] = {}  # per workload, of the preset scale; all else uses the recipe's own
 
     @model_validator(mode="after")
     def _name_a_gpu(self) -> Self:
@@ -51,6 +51,11 @@ class Profile(_Strict):
             raise ValueError("a profile names a GPU unless its device is the CPU")
         re.compile(self.gpu or "")
         return self
+
+    def choose_batch(self, case: Case) -> int | None:
+        """The profile's batch for a case, or None for the recipe's own. Only the preset scale may take another batch than its recipe:
+        it measures speed and memory, and a changed batch is another training."""
+        return self.batch.get(case.workload) if case.preset is Preset.SCALE else None
 
     def fits(self, gpu: str) -> bool:
         """Whether a GPU of this name is of this class."""
