@@ -24,6 +24,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ignore = shutil.ignore_patterns("__pycache__")
     for room in ("bench", "models", "datasets", "results/baselines"):
         shutil.copytree(ROOT / room, copy / room, ignore=ignore)
+    shutil.copy(ROOT / "results" / "record.schema.json", copy / "results")
     for name in ("pytest.ini", "pyproject.toml"):
         shutil.copy(ROOT / name, copy)
     family = copy / "models" / "misbehaving"
