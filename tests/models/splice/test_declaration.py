@@ -110,9 +110,11 @@ def test_every_smoke_case_trains_predicts_and_scores_on_the_twin(case, tmp_path)
     assert session.card.identity.synthetic
     assert session.conditions["dataset"] == "splice-twin"
     before = [weights.detach().clone() for weights in session.model.parameters()]
-    assert 0 < session.step() <= int(session.conditions["batch"])
+    batch = int(session.conditions["batch"])
+    assert session.card.rows["train"] % batch == session.card.rows["test"] % batch == 0
+    assert session.step() == batch
     assert all(not torch.equal(old, new) for old, new in zip(before, session.model.parameters(), strict=True) if old.numel() > 1)
-    assert session.infer() == min(int(session.conditions["batch"]), session.card.rows["test"])
+    assert session.infer() == batch
     quality = session.evaluate()
     assert get_workload(case.workload).target.metric in quality
 
@@ -196,7 +198,7 @@ def test_a_table_without_the_test_chromosomes_is_refused(tmp_path):
 
 def test_standard_trains_on_real_mapsy_and_vexseq(real_data, tmp_path):
     mapsy = open_session(make_case(preset=Preset.STANDARD), tmp_path, real_data)
-    assert mapsy.conditions == {"dataset": "mapsy", "targets": "documented", "n_train": 600, "n_test": 128, "epochs": 10, "batch": 64}
+    assert mapsy.conditions == {"dataset": "mapsy", "targets": "documented", "n_train": 640, "n_test": 128, "epochs": 10, "batch": 64}
     assert sum(mapsy.card.rows.values()) + sum(mapsy.card.dropped.values()) == 4951
     vexseq = open_session(make_case(variant="vexseq", preset=Preset.STANDARD), tmp_path, real_data)
     assert vexseq.conditions["dataset"] == "vex-seq"
@@ -206,7 +208,7 @@ def test_standard_trains_on_real_mapsy_and_vexseq(real_data, tmp_path):
 
 def test_the_corrected_recipe_keeps_the_best_weights_of_a_held_out_share(tmp_path):
     session = open_session(make_case(variant=f"{SMALL}-corrected"), tmp_path)
-    assert session.card.rows == {"train": 41, "validation": 7, "test": 24}
+    assert session.card.rows == {"train": 48, "validation": 8, "test": 32}
     history = session.fit(lambda done, total, note: None)
     assert len(history.validation_loss) == 2
     assert history.best_epoch == int(np.argmin(history.validation_loss))
