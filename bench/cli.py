@@ -102,6 +102,7 @@ def run(
     timeout: Annotated[float, typer.Option(metavar="S", help="Seconds that one case may take.")] = 7200,
     silence: Annotated[float, typer.Option(metavar="S", help="Seconds without a sign of life after which a case is killed.")] = 300,
     memory: Annotated[float | None, typer.Option(metavar="GB", help="Memory that one case may hold; default: 90 % of what is free now.")] = None,
+    jobs: Annotated[int | None, typer.Option(metavar="N", min=1, help="Cases at a time; default: 1, or 2 for smoke on a CPU, one thread each.")] = None,
     seed: int = 42,
     json: Json = False,
 ) -> None:
@@ -120,11 +121,11 @@ def run(
     cases = select_cases(preset, division, select)
     chosen = load_profile(profile) if profile else detect_profile()
     store = RunStore.create(out / "runs", name or _name_run(out, f"{chosen.name}-{preset}", resume=resume))
-    limits = Limits(
-        wall_seconds=timeout, silent_seconds=silence, memory_bytes=int(memory * 1e9) if memory else int(psutil.virtual_memory().available * 0.9)
-    )
+    jobs = jobs or (2 if preset is Preset.SMOKE and chosen.device == "cpu" else 1)
+    allowed = int(memory * 1e9) if memory else int(psutil.virtual_memory().available * 0.9 / jobs)
+    limits = Limits(wall_seconds=timeout, silent_seconds=silence, memory_bytes=allowed)
     campaign = Campaign(
-        cases=cases, store=store, profile=chosen, data=data, seed=seed, limits=limits, command=tuple(sys.argv), resume=resume
+        cases=cases, store=store, profile=chosen, data=data, seed=seed, limits=limits, command=tuple(sys.argv), resume=resume, jobs=jobs
     )
     try:
         with RunDisplay(len(cases), quiet=json) as display:

@@ -18,7 +18,9 @@ def choose_threads(case: Case) -> int:
     return 1 if case.preset is Preset.SMOKE else torch.get_num_threads()
 
 
-def compare_key(case: Case, data: DatasetIdentity, machine: Machine, environment: Environment, *, batch: int | None, seed: int) -> Comparability:
+def compare_key(
+    case: Case, data: DatasetIdentity, machine: Machine, environment: Environment, *, batch: int | None, seed: int, parallel: int
+) -> Comparability:
     """Everything that must be equal before two records of this case may be subtracted."""
     memory = machine.gpu_memory_bytes if machine.gpu else machine.memory_bytes
     return Comparability(
@@ -33,6 +35,7 @@ def compare_key(case: Case, data: DatasetIdentity, machine: Machine, environment
         mig=machine.mig,
         power_limit_w=machine.power_limit_w,
         threads=machine.threads,
+        parallel=parallel,
         seed=seed,
         batch=batch,
         torch=environment.torch,

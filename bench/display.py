@@ -13,7 +13,7 @@ from typing import ParamSpec, Self
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from bench.case import Case, ExitCode, Outcome, Quantity, UsageError
@@ -92,14 +92,14 @@ def summarise(record: Record) -> str:
 
 
 class RunDisplay:
-    """Progress bar over the cases of a run, one line per finished case. Quiet prints nothing (for --json)."""
+    """Progress bar over the cases of a run, one more for each case under way, one line per finished case. Quiet prints nothing (for --json)."""
 
     def __init__(self, total: int, *, quiet: bool) -> None:
-        self._quiet, self._case = quiet, ""
+        self._quiet = quiet
         columns = (TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn(), TimeElapsedColumn())
         self._progress = Progress(*columns, console=errors, transient=True, disable=quiet)
         self._all = self._progress.add_task("cases", total=total)
-        self._one = self._progress.add_task("", total=None)
+        self._under_way: dict[Case, TaskID] = {}
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -109,18 +109,21 @@ class RunDisplay:
         self._progress.stop()
 
     def start(self, case: Case) -> None:
-        self._case = f"{case.workload}/{case.variant}/{case.phase}"
-        self._progress.reset(self._one, description=escape(self._case), total=None)
+        self._under_way[case] = self._progress.add_task(escape(f"{case.workload}/{case.variant}/{case.phase}"), total=None)
 
-    def advance(self, done: int, total: int, note: str) -> None:
-        self._progress.update(self._one, completed=done, total=total or None, description=escape(f"{self._case}: {note}"))
+    def advance(self, case: Case, done: int, total: int, note: str) -> None:
+        description = escape(f"{case.workload}/{case.variant}/{case.phase}: {note}")
+        self._progress.update(self._under_way[case], completed=done, total=total or None, description=description)
 
     def finish(self, record: Record) -> None:
+        self._progress.remove_task(self._under_way.pop(record.case.case))
         self._progress.advance(self._all)
-        if not self._quiet:
-            self._progress.console.print(summarise(record), soft_wrap=True)
+        self._print(summarise(record))
 
     def skip(self, case: Case) -> None:
         self._progress.advance(self._all)
+        self._print(f"[dim]recorded    {escape(case.id)}[/]")
+
+    def _print(self, line: str) -> None:
         if not self._quiet:
-            self._progress.console.print(f"[dim]recorded    {escape(case.id)}[/]", soft_wrap=True)
+            self._progress.console.print(line, soft_wrap=True)

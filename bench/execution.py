@@ -41,6 +41,8 @@ class Settings:
     cache: Path
     round_seconds: float
     rounds: int
+    warm_up_seconds: float  # at most
+    parallel: int
     command: tuple[str, ...]
     emulated: tuple[str, ...] = ()
 
@@ -77,7 +79,9 @@ class Execution:
         self._machine = identify_machine(self.device)
         self._environment = identify_environment(ROOT, settings.command)
         identity = workload.identify(self.case, settings.data)
-        self._comparability = compare_key(self.case, identity, self._machine, self._environment, batch=batch, seed=settings.seed)
+        self._comparability = compare_key(
+            self.case, identity, self._machine, self._environment, batch=batch, seed=settings.seed, parallel=settings.parallel
+        )
         self.progress(0, 0, "opening data and model")
         resources = Resources(device=self.device, data=settings.data, batch=batch, seed=settings.seed, cache=settings.cache, progress=self.progress)
         self._session = workload.open(self.case, resources)
@@ -90,7 +94,9 @@ class Execution:
         samples: list[int] = []
         with Meter(self.device) as meter:
             # before the window opens: energy per sample counts the samples of the rounds alone
-            plan = plan_rounds(step, self.device, round_seconds=settings.round_seconds, rounds=settings.rounds)
+            plan = plan_rounds(
+                step, self.device, round_seconds=settings.round_seconds, rounds=settings.rounds, max_warmup_seconds=settings.warm_up_seconds
+            )
 
             def timed_round() -> None:
                 samples.append(run_round(step, self.device, plan.steps_per_round))

@@ -43,6 +43,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--assay-data", metavar="DIR", type=Path, help="folder of real data; default: synthetic twins")
     group.addoption("--assay-run", metavar="DIR", type=Path, help="run folder for the records; default: a new one in results/runs")
     group.addoption("--assay-seed", metavar="N", type=int, default=42, help="seed of python, numpy, torch and the loader (default: 42)")
+    group.addoption("--assay-parallel", metavar="N", type=int, default=1, help="cases that run beside each other, for the record (default: 1)")
     group.addoption("--assay-emulated", metavar="WHAT", action="append", default=[], help="marks records as emulated; they are never compared")
     group.addoption("--assay-line", metavar="FD", type=int, help="socket to the launcher: progress goes out, its end means that the launcher is gone")
 
@@ -137,6 +138,8 @@ def _settle(config: pytest.Config, case: Case) -> Settings:
         cache=user_cache_path("assay"),
         round_seconds=0.02 if smoke else 0.2,  # a smoke case says whether it runs, not how fast
         rounds=rounds,
+        warm_up_seconds=1 if smoke else 20,
+        parallel=config.getoption("--assay-parallel"),
         command=tuple(sys.argv),
         emulated=tuple(config.getoption("--assay-emulated")),
     )

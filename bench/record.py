@@ -116,6 +116,7 @@ class Comparability(_Strict):
     mig: bool | None = None
     power_limit_w: float | None = None
     threads: int
+    parallel: int = 1  # cases that ran beside each other
     seed: int
     batch: int | None = None
     attention: str | None = None

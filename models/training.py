@@ -153,7 +153,7 @@ class TrainingSession:
 
     def step(self) -> int:
         if not self._pending:
-            self._pending = self._epoch_order()
+            self._pending = self._epoch_order()[::-1]
             self.model.train()
         rows = self._pending.pop()
         self._train_on(rows, divide_by=1)

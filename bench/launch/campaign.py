@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Event
 from typing import Protocol
 
 import torch
 
-from bench.case import Case, ExitCode, Outcome
+from bench.case import Case, ExitCode, Outcome, Phase
 from bench.comparability import choose_threads, compare_key
 from bench.launch.local import ROOT, Ending, Limits, run_case
 from bench.measure.machine import identify_environment, identify_machine
@@ -24,12 +26,12 @@ FINAL = (Outcome.OK, Outcome.UNSUPPORTED)  # what --resume does not try again
 
 
 class Display(Protocol):
-    """What a run tells while it goes on."""
+    """What a run tells while it goes on. Called from several threads."""
 
     def start(self, case: Case) -> None:
         """A case begins."""
 
-    def advance(self, done: int, total: int, note: str) -> None:
+    def advance(self, case: Case, done: int, total: int, note: str) -> None:
         """The case lives."""
 
     def finish(self, record: Record) -> None:
@@ -52,39 +54,59 @@ class Campaign:
     command: tuple[str, ...]
     emulated: tuple[str, ...] = ()
     resume: bool = False
+    jobs: int = 1
 
     def execute(self, display: Display) -> list[Record]:
-        """Runs the cases in order and returns the records of this run, those found by --resume included."""
-        finished = self._find_finished() if self.resume else {}
-        return [finished[case] if case in finished else self._execute_one(case, display) for case in self._announce(finished, display)]
+        """Runs the cases and returns their records in order, those found by --resume included.
 
-    def _announce(self, finished: Mapping[Case, Record], display: Display) -> Iterator[Case]:
-        for case in self.cases:
+        Cases that share weights follow each other; others run `jobs` at a time. KeyboardInterrupt stops the cases under way, waits
+        for their records and goes on to the caller.
+        """
+        finished = self._find_finished() if self.resume else {}
+        stop = Event()
+        with ThreadPoolExecutor(self.jobs) as pool:
+            chains = [pool.submit(self._execute_chain, chain, finished, display, stop) for chain in _chain_cases(self.cases)]
+            try:
+                records = {case: record for chain in chains for case, record in chain.result().items()}
+            except BaseException:
+                stop.set()
+                pool.shutdown(cancel_futures=True)
+                raise
+        return [records[case] for case in self.cases]
+
+    def _execute_chain(self, chain: Sequence[Case], finished: Mapping[Case, Record], display: Display, stop: Event) -> dict[Case, Record]:
+        records: dict[Case, Record] = {}
+        for case in chain:
+            if stop.is_set():
+                break
             if case in finished:
                 display.skip(case)
-            yield case
+                records[case] = finished[case]
+            else:
+                records[case] = self._execute_one(case, display, stop)
+        return records
 
-    def _execute_one(self, case: Case, display: Display) -> Record:
+    def _execute_one(self, case: Case, display: Display, stop: Event) -> Record:
         display.start(case)
-        before = len(self.store.paths())
+        before = self._find_records(case)
         started = datetime.now(UTC)
         log = self.store.folder / "logs" / f"{case.id.replace('/', '.')}.log"
-        try:
-            ending = run_case(case, self._options(), self.limits, log, display.advance)
-        except KeyboardInterrupt:
-            if len(self.store.paths()) == before:
-                self._record_ending(case, Ending(Outcome.CRASH, "interrupted by the user", log), started)
-            raise
-        written = self.store.paths()[before:]
-        if not written:
+        ending = run_case(case, self._options(), self.limits, log, lambda done, total, note: display.advance(case, done, total, note), stop)
+        written = self._find_records(case)
+        if written == before:
             ending = ending if ending.outcome else Ending(Outcome.CRASH, f"ended without a record; its output is in {log.name}", log)
             written = [self._record_ending(case, ending, started)]
         record = read_record(written[-1])
         display.finish(record)
         return record
 
+    def _find_records(self, case: Case) -> list[Path]:
+        slug = case.id.replace("/", ".")
+        return [path for path in self.store.paths() if path.name[5:] == f"{slug}.json"]
+
     def _options(self) -> list[str]:
         options = [f"--assay-run={self.store.folder.resolve()}", f"--assay-profile={self.profile.name}", f"--assay-seed={self.seed}"]
+        options += [f"--assay-parallel={self.jobs}"]
         options += [f"--assay-emulated={what}" for what in self.emulated]
         return options + ([f"--assay-data={self.data.resolve()}"] if self.data else [])
 
@@ -119,10 +141,18 @@ class Campaign:
             except DataError:
                 continue  # the case itself will say so in its record
             host = machine.model_copy(update={"threads": choose_threads(case)})
-            key = compare_key(case, identity, host, environment, batch=self.profile.choose_batch(case), seed=self.seed).key
+            key = compare_key(case, identity, host, environment, batch=self.profile.choose_batch(case), seed=self.seed, parallel=self.jobs).key
             if record := ended.get((case, key)):
                 finished[case] = record
         return finished
+
+
+def _chain_cases(cases: Sequence[Case]) -> list[list[Case]]:
+    """Cases that differ in their phase only, together and in order: evaluation loads what training left."""
+    chains: dict[Case, list[Case]] = {}
+    for case in cases:
+        chains.setdefault(replace(case, phase=Phase.TRAIN), []).append(case)
+    return list(chains.values())
 
 
 def judge_run(records: Sequence[Record]) -> int:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 
 import psutil
 
@@ -41,10 +42,10 @@ class Ending:
     log: Path
 
 
-def run_case(case: Case, options: Sequence[str], limits: Limits, log: Path, report: Callable[[int, int, str], None]) -> Ending:
-    """Runs one case to its end. `options` are pytest options of bench.plugin; `report` is called with (done, total, note).
+def run_case(case: Case, options: Sequence[str], limits: Limits, log: Path, report: Callable[[int, int, str], None], stop: Event) -> Ending:
+    """Runs one case to its end, or until `stop` is set. `options` are pytest options of bench.plugin; `report` is called with (done, total, note).
 
-    The case's process group is gone when this returns, also by an exception such as KeyboardInterrupt.
+    The case's process group is gone when this returns, however it returns.
     """
     ours, theirs = socket.socketpair()
     command = [sys.executable, "-m", "pytest", f"bench/cases/test_{case.phase}.py", "-q", "-p", "pytest_benchmark.plugin", "-p", "no:cacheprovider"]
@@ -58,7 +59,7 @@ def run_case(case: Case, options: Sequence[str], limits: Limits, log: Path, repo
         )
         theirs.close()
         try:
-            killed = _watch(process, ours, limits, report)
+            killed = _watch(process, ours, limits, report, stop)
         finally:
             _kill_group(process)
     if killed is not None:
@@ -66,7 +67,9 @@ def run_case(case: Case, options: Sequence[str], limits: Limits, log: Path, repo
     return Ending(*_explain_exit(process.returncode, log), log)
 
 
-def _watch(process: subprocess.Popen[bytes], line: socket.socket, limits: Limits, report: Callable[[int, int, str], None]) -> tuple[Outcome, str] | None:
+def _watch(
+    process: subprocess.Popen[bytes], line: socket.socket, limits: Limits, report: Callable[[int, int, str], None], stop: Event
+) -> tuple[Outcome, str] | None:
     started = spoke = time.monotonic()
     pending = b""
     with selectors.DefaultSelector() as selector:
@@ -81,6 +84,8 @@ def _watch(process: subprocess.Popen[bytes], line: socket.socket, limits: Limits
                 if lines:
                     said = json.loads(lines[-1])
                     report(said["done"], said["total"], said["note"])
+            if stop.is_set():
+                return Outcome.CRASH, "interrupted by the user"
             now = time.monotonic()
             if now - started > limits.wall_seconds:
                 return Outcome.TIMEOUT, f"longer than {limits.wall_seconds:g} s in all; allow more with --timeout"
