@@ -94,7 +94,7 @@ def evaluate_plain(model: nn.Module, loss_of: Loss, rows: TensorDataset, batch: 
     return total / len(rows)
 
 
-def _train_epoch(model: nn.Module, loss_of: Loss, loader: Rows, optimiser: torch.optim.Optimizer, scheduler: Scheduler, clip: float | None) -> float:  # noqa: PLR0917
+def _train_epoch(model: nn.Module, loss_of: Loss, loader: Rows, optimiser: torch.optim.Optimizer, scheduler: Scheduler, clip: float | None) -> float:
     model.train()
     total = 0.0
     for batch in loader:
