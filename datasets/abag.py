@@ -34,7 +34,7 @@ _HOW_TO_GET_ABAG = (
     "The table (883 MB) is published nowhere as a file: build it with the scripts of github.com/melmbrain/AbAg_binding_prediction "
     f"(download_*, integrate_all_databases, generate_embeddings_incremental, apply_pca_and_merge), put it at DIR/{ABAG_CSV} and pass --data DIR"
 )
-_HOW_TO_GET_SKEMPI = f"Fetch it with `python -m bench data fetch`, or put it at DIR/{SKEMPI_CSV} and pass --data DIR"
+_HOW_TO_GET_SKEMPI = f"`python -m bench data describe abag_mini` says how it is made; put it at DIR/{SKEMPI_CSV} and pass --data DIR"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,13 +154,13 @@ def _read_csv(path: Path, columns: Sequence[str], text: Sequence[str]) -> pd.Dat
         # and every column is read, because only then does the parser refuse a row with too many fields
         table = pd.read_csv(path, dtype=dict.fromkeys(text, "str"), low_memory=False, skip_blank_lines=False)
     except pd.errors.EmptyDataError:
-        raise DataError(path, "the file is empty", "Fetch or build it again") from None
+        raise DataError(path, "the file is empty", "Build it again") from None
     except pd.errors.ParserError as error:
-        raise DataError(path, f"not a CSV table ({str(error).strip().removeprefix('Error tokenizing data. ')})", "Fetch or build it again") from None
+        raise DataError(path, f"not a CSV table ({str(error).strip().removeprefix('Error tokenizing data. ')})", "Build it again") from None
     except UnicodeDecodeError as error:
-        raise DataError(path, f"not text in UTF-8 ({error.reason} at byte {error.start})", "Fetch or build it again, uncompressed") from None
+        raise DataError(path, f"not text in UTF-8 ({error.reason} at byte {error.start})", "Build it again, uncompressed") from None
     if not isinstance(table.index, pd.RangeIndex):  # pandas takes a first column without a name for row labels and shifts all others
-        raise DataError(path, f"rows have more fields than the header's {len(header)}", "Fetch or build it again", row=2)
+        raise DataError(path, f"rows have more fields than the header's {len(header)}", "Build it again", row=2)
     return table
 
 
@@ -171,7 +171,7 @@ def _drop_blank_lines(table: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int]
 
 def _refuse_empty(table: pd.DataFrame, path: Path, what: str) -> pd.DataFrame:
     if len(table) == 0:
-        raise DataError(path, f"the table has no {what}", "Fetch or build it again")
+        raise DataError(path, f"the table has no {what}", "Build it again")
     return table
 
 

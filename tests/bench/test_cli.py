@@ -54,7 +54,7 @@ def test_check_finds_the_project_in_order() -> None:
 
 
 def test_same_case_and_seed_give_identical_metrics_and_weights(tmp_path: Path) -> None:
-    select = "documented and affinity-v1 and train or hidden128-layers6/train"
+    select = "affinity-v1/documented/train or splice-validated/hidden128-layers6/train"
     for name in ("first", "second"):
         done = bench("run", "--profile", "cpu", "--division", "closed", "--select", select, "--out", str(tmp_path), "--name", name)
         assert done.returncode == 0, done.stdout + done.stderr

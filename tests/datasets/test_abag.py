@@ -119,9 +119,9 @@ def test_missing_columns_are_named(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", r"pairs\.csv: the file is empty\. Fetch or build it again"),
-        (SKEMPI_HEADER.encode(), r"pairs\.csv: the table has no rows\. Fetch or build it again"),
-        (b"\x1f\x8b\x08\x00\x00", r"pairs\.csv: not text in UTF-8 .* at byte 1\)\. Fetch or build it again, uncompressed"),
+        (b"", r"pairs\.csv: the file is empty\. Build it again"),
+        (SKEMPI_HEADER.encode(), r"pairs\.csv: the table has no rows\. Build it again"),
+        (b"\x1f\x8b\x08\x00\x00", r"pairs\.csv: not text in UTF-8 .* at byte 1\)\. Build it again, uncompressed"),
         (SKEMPI_HEADER.encode() + b"EV,DI,MK,7.5,A\nEV,DI,MK,7.5,A,surplus,more\n", r"pairs\.csv: not a CSV table \(.*line 3.*\)"),
         (SKEMPI_HEADER.encode() + b"x,EV,DI,MK,7.5,A\nx,EV,DI,MK,7.5,A\n", r"pairs\.csv, row 2: rows have more fields than the header's 5"),
         (SKEMPI_HEADER.encode() + b"EV,DI,MK,7.5,A\nEV,DI,,7.5,A\n", r"pairs\.csv, row 3: antigen is empty\. Give it or remove the row"),
@@ -157,7 +157,7 @@ def test_nanobodies_have_no_light_chain(tmp_path):
 def test_absent_files_say_how_to_get_them(tmp_path):
     with pytest.raises(MissingData, match=r"no such file\. The table .* github\.com/melmbrain/AbAg_binding_prediction .* --data DIR"):
         identify_abag(tmp_path / ABAG_CSV)
-    with pytest.raises(MissingData, match=r"no such file\. Fetch it with `python -m bench data fetch`"):
+    with pytest.raises(MissingData, match=r"no such file\. `python -m bench data describe abag_mini` says how it is made"):
         identify_skempi(tmp_path / SKEMPI_CSV)
 
 

@@ -88,7 +88,7 @@ def test_resume_runs_only_what_is_missing(accidents, project: Path) -> None:
 
 def start_and_wait_for_second_case(project: Path, name: str) -> subprocess.Popen[str]:
     process = subprocess.Popen(
-        command("--select", "accidents and train and (well or dawdles)", "--name", name), cwd=project, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command("--select", "accidents and train and (well or dawdles)", "--name", name, "--jobs", "1"), cwd=project, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     log = project / "results" / "runs" / name / "logs" / "accidents.dawdles.train.smoke.closed.fp32.log"
     while not log.exists():
@@ -113,7 +113,7 @@ def test_killed_run_leaves_its_records_and_no_process(project: Path) -> None:
     store = RunStore(project / "results" / "runs" / "killed")
     assert [record.outcome for record in store.read()] == [Outcome.OK]
     assert store.verify_chain() == []
-    done = bench(project, "--select", "accidents and train and (well or raises)", "--name", "killed", "--resume")
+    done = bench(project, "--select", "accidents and train and (well or raises)", "--name", "killed", "--resume", "--jobs", "1")
     assert [record.case.variant for record in store.read()] == ["well", "raises"]
     assert done.returncode == 1
 
