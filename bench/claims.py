@@ -300,4 +300,15 @@ def _explain(claim: Claim, verdict: ClaimVerdict, value: float, record: Record) 
         tail = "; the run stayed within the documented memory" if verdict is ClaimVerdict.REPRODUCED else "; a smaller batch might still fit"
         return numbers + where + tail
     elsewhere = claim.metric not in _DEVICE_BOUND and compare_conditions({"gpu": claim.where["gpu"]} if "gpu" in claim.where else {}, record)
-    return numbers + where + (f" (documented on {claim.where['gpu']}; {claim.metric} does not depend on the card)" if elsewhere else "")
+    card = f" (documented on {claim.where['gpu']}; {claim.metric} does not depend on the card)" if elsewhere else ""
+    return numbers + where + card + _say_when_reached(claim, record)
+
+
+def _say_when_reached(claim: Claim, record: Record) -> str:
+    """Time to the documented quality, from the curve that a case of documented conditions records."""
+    curve = record.curves.get(f"test_{claim.metric}", ())
+    sign = 1 if claim.direction is Direction.HIGHER else -1
+    reached = [i for i, value in enumerate(curve) if sign * Decimal(value) >= sign * claim.value]
+    if not reached:
+        return ""
+    return f"; first reached after {format_number(record.curves['epoch_end_s'][reached[0]])} s, epoch {reached[0] + 1}"

@@ -124,9 +124,8 @@ def run(
     jobs = jobs or (2 if preset is Preset.SMOKE and chosen.device == "cpu" else 1)
     allowed = int(memory * 1e9) if memory else int(psutil.virtual_memory().available * 0.9 / jobs)
     limits = Limits(wall_seconds=timeout, silent_seconds=silence, memory_bytes=allowed)
-    campaign = Campaign(
-        cases=cases, store=store, profile=chosen, data=data, seed=seed, limits=limits, command=tuple(sys.argv), resume=resume, jobs=jobs
-    )
+    typed = ("python", "-m", "bench", *sys.argv[1:])
+    campaign = Campaign(cases=cases, store=store, profile=chosen, data=data, seed=seed, limits=limits, command=typed, resume=resume, jobs=jobs)
     try:
         with RunDisplay(len(cases), quiet=json) as display:
             records = campaign.execute(display)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import sys
 import threading
@@ -44,6 +45,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--assay-run", metavar="DIR", type=Path, help="run folder for the records; default: a new one in results/runs")
     group.addoption("--assay-seed", metavar="N", type=int, default=42, help="seed of python, numpy, torch and the loader (default: 42)")
     group.addoption("--assay-parallel", metavar="N", type=int, default=1, help="cases that run beside each other, for the record (default: 1)")
+    group.addoption("--assay-command", metavar="TEXT", help="what the user typed, for the record; default: this command")
     group.addoption("--assay-emulated", metavar="WHAT", action="append", default=[], help="marks records as emulated; they are never compared")
     group.addoption("--assay-line", metavar="FD", type=int, help="socket to the launcher: progress goes out, its end means that the launcher is gone")
 
@@ -140,7 +142,7 @@ def _settle(config: pytest.Config, case: Case) -> Settings:
         rounds=rounds,
         warm_up_seconds=1 if smoke else 20,
         parallel=config.getoption("--assay-parallel"),
-        command=tuple(sys.argv),
+        command=tuple(shlex.split(config.getoption("--assay-command") or shlex.join(["pytest", *sys.argv[1:]]))),
         emulated=tuple(config.getoption("--assay-emulated")),
     )
 

@@ -142,7 +142,7 @@ def _require(path: Path) -> Path:
 
 
 def _open_fasta(path: Path, cache: Path) -> dict[str, Any]:
-    import pyfaidx  # noqa: PLC0415  only cases that read a genome pay for it
+    import pyfaidx
 
     _require(path)
     plain = _inflate(path, cache) if path.suffix in {".gz", ".bgz"} else path

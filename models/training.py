@@ -169,7 +169,7 @@ class TrainingSession:
             self._task.predict(self.model, tuple(t[start : start + batch] for t in test))
         return min(batch, len(test[0]) - start)
 
-    def fit(self, progress: Progress) -> History:
+    def fit(self, progress: Progress, after_epoch: Callable[[], None] | None = None) -> History:
         self._restart()
         recipe, epochs = self._recipe, self._recipe.epochs
         train_loss: list[float] = []
@@ -187,6 +187,9 @@ class TrainingSession:
                 watched = self._mean_loss(self._splits.validation)
                 validation_loss.append(watched)
             seconds.append(time.perf_counter() - began)
+            if after_epoch is not None:
+                after_epoch()
+                began += time.perf_counter() - began - seconds[-1]  # what after_epoch took is not training
             _advance_epoch(self._scheduler, watched)
             if watched < best - recipe.min_delta:
                 best, best_epoch = watched, epoch

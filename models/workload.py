@@ -20,6 +20,10 @@ Progress = Callable[[int, int, str], None]
 Array = np.ndarray
 
 
+def ignore_progress(done: int, total: int, note: str, /) -> None:
+    """For those who do not watch."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Variant:
     """A documented size or setting of a workload, and the cases that it has."""
@@ -48,7 +52,7 @@ class Resources:
     batch: int | None  # the profile's batch size; None: the recipe's own
     seed: int
     cache: Path  # for derived features; safe to delete
-    progress: Progress = lambda done, total, note: None  # of work that opening a session takes
+    progress: Progress = ignore_progress  # of work that opening a session takes
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +81,8 @@ class Session(Protocol):
     def infer(self) -> int:
         """One forward pass on the next test batch without gradients; returns its samples. Does not synchronise."""
 
-    def fit(self, progress: Progress) -> History:
-        """The whole recipe from fresh, seeded weights, whatever steps were taken before."""
+    def fit(self, progress: Progress, after_epoch: Callable[[], None] | None = None) -> History:
+        """The whole recipe from fresh, seeded weights, whatever steps were taken before. `after_epoch` may evaluate; its time does not count."""
 
     def evaluate(self) -> Mapping[str, Quantity]:
         """Quality of the present weights on the test split, with intervals."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -106,7 +107,7 @@ class Campaign:
 
     def _options(self) -> list[str]:
         options = [f"--assay-run={self.store.folder.resolve()}", f"--assay-profile={self.profile.name}", f"--assay-seed={self.seed}"]
-        options += [f"--assay-parallel={self.jobs}"]
+        options += [f"--assay-parallel={self.jobs}", f"--assay-command={shlex.join(self.command)}"]
         options += [f"--assay-emulated={what}" for what in self.emulated]
         return options + ([f"--assay-data={self.data.resolve()}"] if self.data else [])
 

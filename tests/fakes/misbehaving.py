@@ -3,7 +3,7 @@
 import os
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from bench.case import Case, Phase, Preset, Quantity, Unsupported
 from datasets.card import DataError, DatasetCard, DatasetIdentity, MissingData, identify_twin
 from models.training import Batch, Recipe, Splits, TrainingSession
-from models.workload import Progress, Resources, Session, Target, Variant
+from models.workload import History, Progress, Resources, Session, Target, Variant
 
 RECIPE = Recipe(optimiser="adam", learning_rate=0.01, weight_decay=0.0, batch=8, epochs=2)
 
@@ -29,7 +29,8 @@ class Line:
         return nn.functional.mse_loss(model(batch[0]), batch[1])
 
     def predict(self, model: nn.Module, batch: Batch) -> Tensor:
-        return model(batch[0])
+        prediction: Tensor = model(batch[0])
+        return prediction
 
     def score(self, prediction: np.ndarray) -> Mapping[str, Quantity]:
         return {"rmse": Quantity(float(np.sqrt(np.mean((prediction - 1.0) ** 2))), "")}
@@ -54,11 +55,11 @@ class Misbehaving(TrainingSession):
                 self.hoard = [*getattr(self, "hoard", []), np.ones(32 << 20)]
         return super().step()
 
-    def fit(self, progress: Progress):
+    def fit(self, progress: Progress, after_epoch: Callable[[], None] | None = None) -> History:
         while self.variant == "dawdles":
             progress(1, 2, "dawdling")
             time.sleep(0.1)
-        return super().fit(progress)
+        return super().fit(progress, after_epoch)
 
 
 class Accidents:

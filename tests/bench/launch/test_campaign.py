@@ -144,3 +144,9 @@ def test_json_is_one_document_of_records(project: Path) -> None:
     assert done.returncode == 0, done.stderr
     records = [Record.model_validate(entry) for entry in json.loads(done.stdout)]
     assert [record.outcome for record in records] == [Outcome.OK]
+
+
+def test_records_tell_the_command_that_the_user_typed(accidents) -> None:
+    environment = accidents[1]["well/train"].environment
+    assert environment is not None
+    assert environment.command == ("python", "-m", "bench", "run", "--profile", "cpu", "--select", "accidents", "--name", "accidents", *LIMITS)
