@@ -13,7 +13,7 @@ import typer
 
 from bench import cli_data
 from bench.case import Division, ExitCode, Preset, UsageError
-from bench.display import RunDisplay, console, errors, format_quantity, print_json, print_table, report_errors
+from bench.display import RunDisplay, console, errors, format_quantity, print_json, print_results, print_table, report_errors
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -136,6 +136,7 @@ def run(
     if json:
         print_json([record.model_dump(mode="json") for record in records])
     else:
+        print_results(records)
         outcomes = Counter(record.outcome for record in records)
         console.print(", ".join(f"{count} {outcome}" for outcome, count in sorted(outcomes.items())) + f"; records in {store.folder}", soft_wrap=True)
         console.print("pages: " + ", ".join(str(page) for page in pages), soft_wrap=True)

@@ -17,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 from bench.case import Case, ExitCode, Outcome, Quantity, UsageError
+from bench.numbers import format_interval, format_number
 from bench.record import Record
 from bench.registry import get_workload
 from bench.report.markdown import clean_text
@@ -60,7 +61,8 @@ def _to_json(value: object) -> object:
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """A table of plain text; cells are escaped, long ones fold."""
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    console.print(title, style="italic", markup=False)
+    table = Table(box=None, pad_edge=False)
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
@@ -77,18 +79,24 @@ def format_quantity(quantity: Quantity) -> str:
 
 
 def summarise(record: Record) -> str:
-    """One line: outcome, case, speed and the workload's target metric, or the reason."""
-    colour = COLOURS.get(record.outcome, "red")
-    head = f"[{colour}]{record.outcome:<11}[/] {escape(record.case.case.id)}"
-    if record.outcome is not Outcome.OK:
-        return f"{head}\n            {escape(clean_text(record.reason or '', 300))}"
-    speed = record.measurements.get("samples_per_s")
-    metric = get_workload(record.case.workload).target.metric
-    quality = record.quality.get(metric)
-    parts = [f"{speed.value:.4g} {speed.unit}"] if speed and speed.value else []
-    parts += [f"{metric} {quality.value:.3f}"] if quality and quality.value is not None else []
-    twin = " (synthetic twin)" if record.synthetic else ""
-    return f"{head}\n            {escape(', '.join(parts) + twin)}"
+    """One line for a case that ended in order, a second one with the reason for any other."""
+    line = f"[{COLOURS.get(record.outcome, 'red')}]{record.outcome:<11}[/] {escape(record.case.case.id)}"
+    return line if record.reason is None else f"{line}\n            {escape(clean_text(record.reason, 300))}"
+
+
+def print_results(records: Sequence[Record]) -> None:
+    """Speed and target metric of each case, one table for each workload and data set; narrow enough for 80 columns."""
+    tables: dict[str, list[tuple[str, ...]]] = {}
+    for record in records:
+        case, data = record.case, record.dataset
+        metric = get_workload(case.workload).target.metric
+        speed = record.measurements.get("samples_per_s")
+        name = "no data" if data is None else data.name + (" (synthetic twin)" if data.synthetic else "")
+        quality = format_interval(record.quality[metric]) if metric in record.quality else ""
+        row = (case.variant, str(case.phase), str(case.division), format_number(speed.value) if speed and speed.value else "", quality, str(record.outcome))
+        tables.setdefault(f"{case.workload} on {name}; quality is {metric} [95 % interval]", []).append(row)
+    for title, rows in tables.items():
+        print_table(f"\n{title}", ("variant", "phase", "division", "samples/s", "quality", "outcome"), rows)
 
 
 class RunDisplay:

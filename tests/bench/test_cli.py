@@ -74,3 +74,21 @@ def test_plain_pytest_runs_a_case_and_writes_the_standard_benchmark_json(tmp_pat
     assert done.returncode == 0, done.stdout + done.stderr
     assert json.loads(report.read_text())["benchmarks"][0]["stats"]["rounds"] == 10
     assert [record.outcome for record in RunStore(tmp_path / "run").read()] == ["ok"]
+
+
+def test_bad_data_are_one_clear_line_and_exit_2_and_lose_no_record(tmp_path: Path, real_data: Path) -> None:
+    table = tmp_path / "data" / "abag_mini" / "abag_skempi_real.csv"
+    table.parent.mkdir(parents=True)
+    lines = (real_data / "abag_mini" / table.name).read_text().splitlines()
+    header = lines[0].split(",")
+    row = lines[7].split(",")
+    row[header.index("pKd")] = "inf"
+    table.write_text("\n".join([*lines[:7], ",".join(row), *lines[8:]]))
+    done = bench("run", "--select", "affinity-v1/documented", "--profile", "cpu", "--data", str(table.parents[1]), "--out", str(tmp_path), "--name", "bad")
+    assert done.returncode == 2, done.stdout + done.stderr
+    text = " ".join((done.stdout + done.stderr).split())
+    assert f"{table.name}, row 8" in text
+    assert "Traceback" not in text
+    records = RunStore(tmp_path / "runs" / "bad").read()
+    assert [record.outcome for record in records] == ["skipped", "skipped"]
+    assert all("bad input" in (record.reason or "") and "pKd" in (record.reason or "") for record in records)
