@@ -32,6 +32,7 @@ SPLIT_SEED = 42
 UNION_CSV = Path("impc_abr/union_unique_mice.csv")
 SAMPLE_CSV = Path("impc_abr/abr_1000_lines.csv")
 FULL_CSV = Path("impc_abr/abr_full_data.csv")
+_NAMES = {FULL_CSV.name: "impc-abr", UNION_CSV.name: "impc-abr-union", SAMPLE_CSV.name: "impc-abr-sample"}
 
 DOCUMENTED_METADATA = 10  # columns that are left of all metadata in the documented recipe
 MAX_CATEGORIES = 10  # per field, in the documented recipe; the rarest share the last one
@@ -73,7 +74,7 @@ def identify_mice(path: Path) -> DatasetIdentity:
     """Name and hash of an IMPC table. Raises MissingData that says how to get it."""
     if not path.is_file():
         raise MissingData(path, "not found", "Fetch it with `python -m bench data fetch`, or see `python -m bench data describe impc_abr`, and pass --data DIR")
-    return DatasetIdentity(f"impc-abr-{path.stem.replace('_', '-')}", hash_files([path]), synthetic=False)
+    return DatasetIdentity(_NAMES.get(path.name, path.stem), hash_files([path]), synthetic=False)
 
 
 def read_mice(path: Path) -> MouseTable:

@@ -53,9 +53,10 @@ def score_clusters(labels: Array, points: Array, genes: Array, types: Array | No
     scores = {"clusters_found": Quantity(found, "clusters", len(labels), how=f"clusters with at least {SMALLEST_CLUSTER:.0%} of the test mice")}
     silhouette = measure_silhouette(torch.from_numpy(points), torch.from_numpy(labels))
     rows = min(len(labels), SILHOUETTE_SAMPLE)
-    scores["silhouette"] = (
-        Quantity.missing("1", "all test mice are in one cluster") if silhouette is None else Quantity(silhouette, "1", rows, how=f"mean over {rows} test mice")
-    )
+    if silhouette is None:
+        scores["silhouette"] = Quantity.missing("1", "all test mice are in one cluster")
+    else:
+        scores["silhouette"] = Quantity(silhouette, "1", rows, how=f"mean over {rows} test mice, in the space that was clustered")
     agreement = [Metric("purity", "share", purity), Metric("ari", "1", adjusted_rand), Metric("nmi", "1", normalised_information)]
     if types is None:
         scores |= {metric.name: Quantity.missing(metric.unit, "the true audiogram types of real mice are not known") for metric in agreement}

@@ -39,7 +39,7 @@ def make_table(tmp_path, rows):
 def test_real_mice(real_data):
     table = read_mice(real_data / UNION_CSV)
     assert table.thresholds.shape == (1_345 - table.dropped["no threshold at all"], 6)
-    assert table.identity.name == "impc-abr-union-unique-mice"
+    assert table.identity.name == "impc-abr-union"
     assert not table.identity.synthetic
     assert (table.genes == "").sum() <= 248
     assert "click 49" in table.notes[0]  # 498 mice without a click threshold, less those without any

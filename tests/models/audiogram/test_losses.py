@@ -55,6 +55,7 @@ def test_partners_pass_no_gradient():
     projection = torch.eye(3)[:, :2].clone().requires_grad_()
     loss = contrast(projection, Pairing.of(torch.tensor([1, 1, -3]), torch.tensor([1, 0, 2])))
     loss.backward()
+    assert projection.grad is not None
     assert projection.grad[2].abs().sum() == 0  # a mouse without a partner is only ever a partner
 
 
@@ -63,6 +64,7 @@ def test_consistency_is_the_mean_distance_to_the_genes_mean():
     loss = keep_together(mean, Pairing.of(torch.tensor([2, 2, -3]), torch.tensor([1, 0, 2])))
     assert loss.item() == pytest.approx(5)
     loss.backward()
+    assert mean.grad is not None
     assert torch.isfinite(mean.grad).all()
 
 

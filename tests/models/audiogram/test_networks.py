@@ -39,6 +39,7 @@ def test_attention_by_rank_one_scores_is_textbook_attention(heads, width):
     for layer in (ours, plain):
         layer(x).square().sum().backward()
     for (name, own), (_, other) in zip(ours.named_parameters(), plain.named_parameters(), strict=True):
+        assert other.grad is not None
         gradient = torch.zeros_like(own) if own.grad is None else own.grad  # the key's bias cancels in the softmax: no gradient at all
         assert torch.allclose(gradient, other.grad, atol=1e-10), name
         assert name == "key.bias" or own.grad is not None
