@@ -42,6 +42,7 @@ from models.audiogram.losses import (
     sharpen,
 )
 from models.audiogram.networks import ContrastiveVae, FrequencyAttention, Outputs
+from models.audiogram.recipes import AudiogramRecipe
 from models.audiogram.sampler import ContrastiveSampler
 from models.audiogram.session import AudiogramSession
 from models.workload import Resources
@@ -99,8 +100,10 @@ def find_partners(genes: list[int]) -> list[int]:
     return [members[gene][(members[gene].index(place) + 1) % len(members[gene])] for place, gene in enumerate(genes)]
 
 
-def compute_plain_loss(network: ContrastiveVae, abr: Tensor, context: Tensor, genes: Tensor) -> tuple[dict[str, Tensor], Outputs]:
-    """The documented loss, term by term, weighted; genes: [B], at least two mice each."""
+def compute_plain_loss(
+    network: ContrastiveVae, abr: Tensor, context: Tensor, genes: Tensor, recipe: AudiogramRecipe, target: Tensor | None
+) -> tuple[dict[str, Tensor], Outputs]:
+    """The recipe's loss, term by term, weighted. genes: [B], at least two mice each; target: [B, K], or None to take the batch's own."""
     outputs: Outputs = network(abr, context)
     partners = find_partners(genes.tolist())
     with torch.no_grad():
@@ -111,10 +114,12 @@ def compute_plain_loss(network: ContrastiveVae, abr: Tensor, context: Tensor, ge
     for gene in torch.unique(genes):
         means = outputs.mean[genes == gene]
         distances.append(torch.linalg.vector_norm(means - means.mean(0), dim=1))
+    prior = diverge_from_prior(outputs)
+    clustered = cluster(outputs.assignment, sharpen(outputs.assignment.detach()) if target is None else target)
     terms = {
         "reconstruction": reconstruct(outputs, abr, context),
-        "prior": KL_WEIGHT * diverge_from_prior(outputs).sum(),
-        "cluster": CLUSTER_WEIGHT * cluster(outputs.assignment, sharpen(outputs.assignment.detach())),
+        "prior": KL_WEIGHT * (prior.mean() if recipe.prior_averaged else prior.sum()),
+        "cluster": CLUSTER_WEIGHT * (clustered / len(genes) if recipe.whole_target else clustered),
         "contrast": CONTRASTIVE_WEIGHT * nn.functional.cross_entropy(logits.masked_fill(same, -torch.inf), torch.arange(len(genes))),
         "consistency": CONSISTENCY_WEIGHT * torch.cat(distances).mean(),
     }
@@ -124,15 +129,16 @@ def compute_plain_loss(network: ContrastiveVae, abr: Tensor, context: Tensor, ge
 def train_plain(network: ContrastiveVae, session: AudiogramSession, steps: int, seed: int) -> None:
     """The joint training of the origin's kind, in place."""
     mice, recipe, sampler = session._data.train, session._recipe, session._samplers["train"]
-    rows = TensorDataset(mice.abr, mice.context, session._genes["train"])
+    rows = TensorDataset(mice.abr, mice.context, session._genes["train"], torch.arange(len(mice)))
     optimiser = torch.optim.Adam(network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
     batches = _GeneBatches(sampler, seed)
     totals: dict[str, float] = defaultdict(float)
-    network.train()
     done = 0
     while done < steps:
-        for abr, context, genes in DataLoader(rows, batch_sampler=batches):
-            terms, outputs = compute_plain_loss(network, abr, context, genes)
+        targets = aim_plainly(network, rows, recipe.batch) if recipe.whole_target else None
+        network.train()
+        for abr, context, genes, numbers in DataLoader(rows, batch_sampler=batches):
+            terms, outputs = compute_plain_loss(network, abr, context, genes, recipe, None if targets is None else targets[numbers])
             loss = torch.stack(list(terms.values())).sum()
             network.remember(outputs.assignment)
             optimiser.zero_grad()
@@ -144,6 +150,13 @@ def train_plain(network: ContrastiveVae, session: AudiogramSession, steps: int, 
             done += 1
             if done == steps:
                 break
+
+
+def aim_plainly(network: ContrastiveVae, rows: TensorDataset, batch: int) -> Tensor:
+    """DEC's target [n, K] over a data set."""
+    network.eval()
+    with torch.no_grad():
+        return sharpen(torch.cat([network(abr, context).assignment for abr, context, *_ in DataLoader(rows, batch_size=batch)]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,7 +265,7 @@ def _format_ratio(ratio: Quantity) -> str:
 def main(arguments: list[str] | None = None) -> int:
     """Runs the contest, prints the table and returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--variant", default="base", choices=list(audiogram_vae.variants))
+    parser.add_argument("--variant", default="base-corrected", choices=list(audiogram_vae.variants))
     parser.add_argument("--rounds", type=int, default=9, metavar="N", help="rounds (default: 9; an interval takes 6)")
     parser.add_argument("--epochs", type=int, default=8, metavar="N", help="joint epochs per training (default: 8)")
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="torch threads (default: 1, so that other programs on the machine disturb least)")

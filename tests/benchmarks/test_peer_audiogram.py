@@ -5,10 +5,23 @@ import json
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import TensorDataset
 
 from bench.case import Division, ExitCode, Preset, Quantity
 from benchmarks import peer_audiogram
-from benchmarks.peer_audiogram import Contest, Lane, Result, compete, compute_plain_loss, find_partners, judge, make_plain_network, prepare, train_plain
+from benchmarks.peer_audiogram import (
+    Contest,
+    Lane,
+    Result,
+    aim_plainly,
+    compete,
+    compute_plain_loss,
+    find_partners,
+    judge,
+    make_plain_network,
+    prepare,
+    train_plain,
+)
 from models.audiogram.data import Mice
 from models.audiogram.losses import Pairing
 
@@ -25,16 +38,23 @@ def test_partners_go_around_the_gene():
     assert find_partners([7, 3, 7, 3, 7]) == [2, 3, 4, 1, 0]
 
 
-def test_plain_loss_and_gradients_are_the_suites():
-    session = peer_audiogram._open("base", Preset.SMOKE, Division.CLOSED)
+@pytest.mark.parametrize("variant", ["base", "base-corrected"])
+def test_plain_loss_and_gradients_are_the_suites(variant):
+    session = peer_audiogram._open(variant, Preset.SMOKE, Division.CLOSED)
     network = session._network.eval()  # no dropout, no sampling: both compute the same numbers
     plain = make_plain_network(network).eval()
     rows = torch.arange(32)
     mice = Mice(session._data.train.abr[rows], session._data.train.context[rows])
     genes = torch.arange(32) // 2
     partner = torch.arange(32) ^ 1
-    own = session._loss(network(mice.abr, mice.context), mice, Pairing.of(genes, partner), None, joint=True)
-    terms, _ = compute_plain_loss(plain, mice.abr, mice.context, genes)
+    aim = session._aim()
+    target = None if aim is None else aim[rows]
+    assert (target is not None) == (variant == "base-corrected")
+    own = session._loss(network(mice.abr, mice.context), mice, Pairing.of(genes, partner), target, joint=True)
+    data = session._data.train
+    if target is not None:
+        torch.testing.assert_close(aim_plainly(plain, TensorDataset(data.abr, data.context), 100), aim)
+    terms, _ = compute_plain_loss(plain, mice.abr, mice.context, genes, session._recipe, target)
     other = torch.stack(list(terms.values())).sum()
     assert own.item() == pytest.approx(other.item(), rel=1e-5)
     own.backward()
@@ -55,7 +75,7 @@ def test_peer_takes_the_steps_it_is_told():
 
 
 def test_lanes_reach_the_same_error():
-    contest = prepare("base", epochs=3, preset=Preset.SMOKE)
+    contest = prepare("base-corrected", epochs=3, preset=Preset.SMOKE)
     errors = {lane: contest.measure_error(contest.train[lane](1)) for lane in Lane}
     for lane in Lane:
         assert errors[lane] == pytest.approx(errors[Lane.PEER], rel=0.05)
