@@ -26,7 +26,7 @@ def score_baselines(train: Array, test: Array, genes: Array, types: Array | None
     scores = score_clusters(labels, test, genes, types, "baseline_kmeans_")
     if not mixture:
         return scores | {
-            name.replace("kmeans", "gmm"): Quantity.missing(quantity.unit, "the smoke preset fits no Gaussian mixture") for name, quantity in scores.items()
+            name.replace("kmeans", "gmm"): Quantity.missing(quantity.unit, "this preset fits no Gaussian mixture") for name, quantity in scores.items()
         }
     return scores | score_clusters(_fit_mixture(train, test), test, genes, types, "baseline_gmm_")
 

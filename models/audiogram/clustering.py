@@ -37,27 +37,35 @@ class Search:
 
 
 def fit_kmeans(points: Tensor, clusters: int, restarts: int = RESTARTS, seed: int = SEED) -> KMeans:
-    """Lloyd's algorithm from k-means++ starts, all restarts at once. points: [n, d] with n >= clusters.
+    """The best of several runs of Lloyd's algorithm from k-means++ starts. points: [n, d] with n >= clusters.
 
     Raises ValueError for fewer points than clusters. A cluster that loses all its points keeps its centre.
     """
     if len(points) < clusters:
         raise ValueError(f"{len(points)} points cannot form {clusters} clusters")
     points = points.double()
-    centres = _start(points, clusters, restarts, seed)
     tolerance = TOLERANCE * float(points.var(0, unbiased=False).mean())
+    # one after the other: a start that settles early costs no further steps
+    return min((_descend(points, start, tolerance) for start in _start(points, clusters, restarts, seed)), key=lambda fit: fit.inertia)
+
+
+def _descend(points: Tensor, centres: Tensor, tolerance: float) -> KMeans:
+    """Lloyd's algorithm from centres [K, d]."""
     for _ in range(MAX_ITERATIONS):
-        one_hot = torch.nn.functional.one_hot(_squared_distances(points, centres).argmin(2), clusters).to(points.dtype)  # [R, n, K]
-        count = one_hot.sum(1)[..., None]
-        moved = torch.where(count > 0, one_hot.transpose(1, 2) @ points / count.clamp(min=1), centres)
-        shift = float(((moved - centres) ** 2).sum((1, 2)).max())
+        one_hot = points.new_zeros(len(points), len(centres)).scatter_(1, _find_nearest(points, centres)[:, None], 1.0)
+        count = one_hot.sum(0)[:, None]
+        moved = torch.where(count > 0, one_hot.T @ points / count.clamp(min=1), centres)
+        shift = float(((moved - centres) ** 2).sum())
         centres = moved
         if shift <= tolerance:
             break
-    nearest, labels = _squared_distances(points, centres).min(2)
-    inertia = nearest.sum(1)
-    best = int(inertia.argmin())
-    return KMeans(centres[best], labels[best], float(inertia[best]))
+    labels = _find_nearest(points, centres)
+    return KMeans(centres, labels, float(((points - centres[labels]) ** 2).sum()))
+
+
+def _find_nearest(points: Tensor, centres: Tensor) -> Tensor:
+    """[n] the nearest centre; a point's own norm does not matter for that."""
+    return torch.addmm((centres**2).sum(1) / 2, points, centres.T, alpha=-1).argmin(1)
 
 
 def _squared_distances(points: Tensor, centres: Tensor) -> Tensor:

@@ -135,7 +135,8 @@ class ContrastiveVae(nn.Module):
         """Writes the batch's mean assignment [K] into the history, a ring of HISTORY steps.
 
         As documented it is not detached. Writing into a part of a tensor chains the new graph to all earlier ones, so that no step's graph
-        is ever freed, not even when its row is overwritten: the documented out-of-memory.
+        is ever freed, not even when its row is overwritten: the documented out-of-memory. A backward pass frees what the graph's nodes have
+        saved but not the nodes, some 60 kB of a host's memory per step; a forward pass without a backward one would keep its activations too.
         """
         shown = assignment.mean(0)
         self.history[self.remembered % HISTORY] = shown.detach() if self.shape.detached_history else shown

@@ -2,13 +2,17 @@
 
 import csv
 import json
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from bench.case import Case, Division, Phase, Precision, Preset, Unsupported
+from bench.case import Case, Division, Outcome, Phase, Precision, Preset, Unsupported
+from bench.record import RunStore
 from bench.registry import expand_cases
 from datasets.audiograms import FULL_CSV, UNION_CSV
 from datasets.card import DataError, MissingData
@@ -19,6 +23,7 @@ from models.audiogram.session import AudiogramSession
 from models.workload import Resources
 
 CPU = torch.device("cpu")
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture(autouse=True)
@@ -65,9 +70,7 @@ def test_three_smoke_cases_and_the_documented_recipe():
 
 
 def test_every_module_of_the_family_counts_for_comparability():
-    from pathlib import Path
-
-    folder = Path(__file__).parents[3] / "models" / "audiogram"
+    folder = ROOT / "models" / "audiogram"
     names = {f"models.audiogram.{path.stem}" for path in folder.glob("*.py")} - {"models.audiogram.__init__"}
     assert names == {name for name in MODULES if name.startswith("models.")}
 
@@ -104,7 +107,7 @@ def test_smoke_passes_through_four_stages_and_its_weights_load_elsewhere(tmp_pat
     assert scores["clusters_chosen"].value == int(np.median(history.curves["search_votes"]))
     for name in ("abr_rmse", "abr_rmse_click", "silhouette", "purity", "ari", "nmi", "genes_enriched", "baseline_kmeans_ari", "baseline_mean_abr_rmse"):
         assert scores[name].value is not None, name
-    assert scores["baseline_gmm_ari"].reason == "the smoke preset fits no Gaussian mixture"
+    assert scores["baseline_gmm_ari"].reason == "this preset fits no Gaussian mixture"
     assert any("planted best" in note for note in session.card.notes)
     other = open_session(tmp_path, seed=9)
     other.model.load_state_dict(session.model.state_dict())
@@ -143,6 +146,19 @@ def test_corrected_training_learns_what_the_documented_decoder_cannot(tmp_path):
         errors[variant], baseline = scores["abr_rmse"].value, scores["baseline_mean_abr_rmse"].value
     assert errors["base-corrected"] < 0.75 * baseline
     assert errors["base-corrected"] < 0.8 * errors["base"]
+
+
+def test_a_case_leaves_the_search_and_the_memory_curve_in_its_record(tmp_path):
+    run = tmp_path / "run"
+    arguments = ["--assay-case", make_case().id, "--assay-run", str(run)]
+    done = subprocess.run([sys.executable, "-m", "pytest", "bench/cases", "-q", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (record,) = RunStore(run).read()
+    assert record.outcome is Outcome.OK
+    assert record.facts["parameters"] == 50_459
+    assert list(record.curves["search_clusters"]) == list(range(6, 19))
+    assert record.curves["history_graph_nodes"][0] > 100
+    assert len(record.curves["resident_bytes"]) == 1
 
 
 def test_early_stop_keeps_the_best_epoch(tmp_path):
