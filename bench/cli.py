@@ -13,7 +13,7 @@ import typer
 
 from bench import cli_data
 from bench.case import Division, ExitCode, Preset, UsageError
-from bench.display import RunDisplay, console, errors, format_quantity, print_json, print_results, print_table, report_errors
+from bench.display import RunDisplay, console, errors, format_quantity, print_json, print_judgements, print_results, print_table, report_errors
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -157,9 +157,10 @@ def board(results: Results = ROOT / "results", json: Json = False) -> None:
         console.print("wrote " + ", ".join(str(page) for page in pages), soft_wrap=True)
 
 
-@app.command(epilog="Examples: `python -m bench claims`, `python -m bench claims --strict --json`")
+@app.command(epilog="Examples: `python -m bench claims`, `python -m bench claims --reasons`, `python -m bench claims --strict --json`")
 @report_errors
 def claims(
+    reasons: Annotated[bool, typer.Option("--reasons", help="Also say why the other claims have no verdict, claim by claim.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Exit 1 when a claim is missed or contradicted, 3 when none was comparable.")] = False,
     results: Results = ROOT / "results",
     json: Json = False,
@@ -175,8 +176,7 @@ def claims(
             for j in judgements
         ])
     else:
-        rows = [(j.claim.id, f"{j.claim.value:g}", format_quantity(j.measured) if j.measured else "", str(j.verdict), j.reason) for j in judgements]
-        print_table(f"{len(judgements)} documented claims", ("claim", "documented", "measured", "verdict", "reason"), rows)
+        print_judgements(judgements, reasons=reasons)
     if strict:
         raise typer.Exit(exit_code(judgements))
 

@@ -16,8 +16,9 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from bench.case import Case, ExitCode, Outcome, Quantity, UsageError
-from bench.numbers import format_interval, format_number
+from bench.case import Case, ClaimVerdict, ExitCode, Outcome, Quantity, UsageError
+from bench.claims import Judgement
+from bench.numbers import format_documented, format_interval, format_number
 from bench.record import Record
 from bench.registry import get_workload
 from bench.report.markdown import clean_text
@@ -97,6 +98,21 @@ def print_results(records: Sequence[Record]) -> None:
         tables.setdefault(f"{case.workload} on {name}; quality is {metric} [95 % interval]", []).append(row)
     for title, rows in tables.items():
         print_table(f"\n{title}", ("variant", "phase", "division", "samples/s", "quality", "outcome"), rows)
+
+
+def print_judgements(judgements: Sequence[Judgement], *, reasons: bool) -> None:
+    """Claims with a verdict as a table, the others as counts, or one by one with their reasons."""
+    open_verdicts = (ClaimVerdict.NOT_COMPARABLE, ClaimVerdict.NOT_RUN)
+    decided = [j for j in judgements if j.verdict not in open_verdicts]
+    rows = [(str(j.verdict), j.claim.id, format_documented(j.claim.value), format_interval(j.measured) if j.measured else "") for j in decided]
+    print_table(f"{len(decided)} of {len(judgements)} documented claims have a verdict", ("verdict", "claim", "documented", "measured"), rows)
+    for verdict in open_verdicts:
+        others = [j for j in judgements if j.verdict is verdict]
+        console.print(f"\n{len(others)} {verdict}" + (":" if reasons and others else ""))
+        for judgement in others if reasons else ():
+            console.print(f"  {judgement.claim.id}: {clean_text(judgement.reason, 500)}", markup=False, soft_wrap=True)
+    if not reasons:
+        console.print("why: python -m bench claims --reasons, or results/CLAIMS.md")
 
 
 class RunDisplay:

@@ -95,7 +95,7 @@ def extract_features(
     An empty light chain (a nanobody) is left out of that mean.
 
     train_rows: [m] positions. cache: folder for embeddings. esm2: folder with the model, else the environment variable
-    ASSAY_ESM2, else the Hugging Face cache or hub at the pinned revision. Raises DataError for bad sequences and for a corrupt
+    ASSAY_ESM2, else the Hugging Face cache at the pinned revision. Raises DataError for bad sequences and for a corrupt
     cache, MissingData when the model cannot be had.
     """
     rows = _read_rows(table)
@@ -183,13 +183,14 @@ def _embed_cached(
 
 
 class Esm2Encoder:
-    """An ESM-2 model from a folder or, by name, from the Hugging Face cache or hub; weights from safetensors only."""
+    """An ESM-2 model from a folder or, by name and pinned revision, from the Hugging Face cache; weights from safetensors only."""
 
     def __init__(self, model: Path | str, device: torch.device | None = None) -> None:
         transformers = import_transformers()  # takes seconds, which k-mers need not pay
         self._name = str(model)
-        # a folder is its own version; only the hub has revisions
-        revision: dict[str, Any] = {"revision": ESM2_REVISION} if str(model) == ESM2_NAME else {"local_files_only": True}
+        # a run does not download: it would take 2.6 GB without a word, and wait a minute for a network that is not there.
+        # A folder is its own version; only the hub has revisions
+        revision: dict[str, Any] = {"local_files_only": True} | ({"revision": ESM2_REVISION} if str(model) == ESM2_NAME else {})
         try:
             self._tokeniser = transformers.AutoTokenizer.from_pretrained(str(model), **revision)
             self._model, report = transformers.EsmModel.from_pretrained(
@@ -199,8 +200,8 @@ class Esm2Encoder:
             raise MissingData(
                 str(model),
                 f"the ESM-2 model cannot be loaded ({str(error).splitlines()[0]})",
-                f"On a machine with network run `hf download {ESM2_NAME} --revision {ESM2_REVISION} --local-dir DIR` and set {ESM2_VARIABLE}=DIR here; "
-                "or use the kmer-pca features, which need no network.",
+                f"Run `hf download {ESM2_NAME} --revision {ESM2_REVISION}`; without a network here, run it elsewhere with `--local-dir DIR`, "
+                f"bring DIR and set {ESM2_VARIABLE}=DIR; or use the kmer-pca features, which need neither.",
             ) from error
         absent = sorted(key for key in report["missing_keys"] if ("encoder.layer" in key or "word_embeddings" in key) and "inv_freq" not in key)
         if absent:  # transformers would go on with random weights in their place

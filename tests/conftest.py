@@ -1,6 +1,7 @@
-"""What tests of every room share: where real data lies."""
+"""What tests of every room share: real data, one thread for small networks, a copy of the project to run and change."""
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,17 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data at {folder}: fetch it with `python -m bench data fetch` and link it there")
     return folder
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Small networks on one thread: on a busy machine, threads that wait for each other take twenty times as long."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -109,7 +110,7 @@ class Campaign:
         options = [f"--assay-run={self.store.folder.resolve()}", f"--assay-profile={self.profile.name}", f"--assay-seed={self.seed}"]
         options += [f"--assay-parallel={self.jobs}", f"--assay-command={shlex.join(self.command)}"]
         options += [f"--assay-emulated={what}" for what in self.emulated]
-        return options + ([f"--assay-data={self.data.resolve()}"] if self.data else [])
+        return options + ([f"--assay-data={os.path.relpath(self.data, ROOT)}"] if self.data else [])  # relative: records are published
 
     def _record_ending(self, case: Case, ending: Ending, started: datetime) -> Path:
         device = torch.device(self.profile.device)

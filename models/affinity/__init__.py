@@ -12,7 +12,7 @@ from models.workload import Variant
 _DOCUMENTED = "the documented random split; rows of one complex are on both sides"
 _BY_COMPLEX = "whole complexes held out: what is left of the score when the test complexes are new"
 _ESM2 = Variant(
-    name="esm2", summary="ESM-2 embeddings of the sequences instead of k-mer counts; needs the model on disk or a network", presets=(Preset.STANDARD,)
+    name="esm2", summary="ESM-2 embeddings of the sequences instead of k-mer counts; needs the model on disk", presets=(Preset.STANDARD,)
 )
 _OPEN_TOO = {Division.CLOSED: (Precision.FP32,), Division.OPEN: (Precision.BF16,)}
 

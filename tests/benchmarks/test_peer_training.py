@@ -22,12 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 RESTARTS = Schedule(kind="cosine-restarts", first_cycle=20, cycle_growth=2)
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def test_plain_predictor_computes_what_the_suites_does():

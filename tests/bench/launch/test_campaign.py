@@ -87,9 +87,8 @@ def test_resume_runs_only_what_is_missing(accidents, project: Path) -> None:
 
 
 def start_and_wait_for_second_case(project: Path, name: str) -> subprocess.Popen[str]:
-    process = subprocess.Popen(
-        command("--select", "accidents and train and (well or dawdles)", "--name", name, "--jobs", "1"), cwd=project, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+    arguments = ("--select", "accidents and train and (well or dawdles)", "--name", name, "--jobs", "1", "--timeout", "60")
+    process = subprocess.Popen(command(*arguments), cwd=project, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     log = project / "results" / "runs" / name / "logs" / "accidents.dawdles.train.smoke.closed.fp32.log"
     while not log.exists():
         assert process.poll() is None, process.stdout.read() if process.stdout else ""
@@ -150,3 +149,13 @@ def test_records_tell_the_command_that_the_user_typed(accidents) -> None:
     environment = accidents[1]["well/train"].environment
     assert environment is not None
     assert environment.command == ("python", "-m", "bench", "run", "--profile", "cpu", "--select", "accidents", "--name", "accidents", *LIMITS)
+
+
+def test_killed_case_is_a_crash_and_the_run_ends_in_order(project: Path) -> None:
+    process = start_and_wait_for_second_case(project, "case-killed")
+    children_of(process)[0].kill()
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 1, output
+    records = RunStore(project / "results" / "runs" / "case-killed").read()
+    assert [(r.case.variant, r.outcome) for r in records] == [("well", Outcome.OK), ("dawdles", Outcome.CRASH)]
+    assert "killed by SIGKILL" in (records[1].reason or "")

@@ -15,12 +15,7 @@ SMOKE = [case for case in expand_cases(WORKLOADS) if case.preset is Preset.SMOKE
 SMALL = "hidden128-layers6"
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def make_case(workload="splice-validated", variant=SMALL, preset=Preset.SMOKE, division=Division.CLOSED, precision=Precision.FP32):
