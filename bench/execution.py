@@ -196,6 +196,7 @@ class Execution:
         self.curves |= {"train_loss": list(history.train_loss), "epoch_end_s": list(history.seconds)}
         if history.validation_loss:
             self.curves["validation_loss"] = list(history.validation_loss)
+        self.curves |= {name: list(curve) for name, curve in history.curves.items()}
 
     def _weights_path(self, phase: Phase) -> Path:
         case = Case(self.case.workload, self.case.variant, phase, self.case.preset, self.case.division, self.case.precision)

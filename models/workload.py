@@ -65,6 +65,7 @@ class History:
     first_loss: float  # of the very first batch, before any update
     best_epoch: int  # 0-based; the epoch whose weights are kept
     stopped_early: bool
+    curves: Mapping[str, Sequence[float]] = field(default_factory=dict)  # what else a family followed, by name; kept in the record
 
 
 class Session(Protocol):

@@ -1,0 +1,89 @@
+"""The audiogram workload: variants with their recipes, and how a case becomes a session."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from bench.case import Case, Quantity
+from datasets.card import DatasetIdentity
+from models.audiogram.data import identify_data, open_data
+from models.audiogram.networks import ContrastiveVae, count_parameters
+from models.audiogram.quality import score_thresholds
+from models.audiogram.recipes import AudiogramRecipe, resolve
+from models.audiogram.session import AudiogramSession
+from models.workload import Resources, Target, Variant
+
+Array = np.ndarray
+MODULES = (
+    "datasets.audiogram_twin",
+    "datasets.audiograms",
+    "datasets.splits",
+    "models.audiogram.baselines",
+    "models.audiogram.clustering",
+    "models.audiogram.data",
+    "models.audiogram.declaration",
+    "models.audiogram.losses",
+    "models.audiogram.memory",
+    "models.audiogram.networks",
+    "models.audiogram.quality",
+    "models.audiogram.recipes",
+    "models.audiogram.sampler",
+    "models.audiogram.session",
+)
+
+
+@dataclass(kw_only=True)
+class AudiogramWorkload:
+    """Implements models.workload.Workload; `recipes` holds the recipe of each variant."""
+
+    name: str
+    summary: str
+    source: str
+    variants: Mapping[str, Variant]
+    recipes: Mapping[str, AudiogramRecipe]
+    family: str = "audiogram"
+    target: Target = field(default_factory=lambda: Target(metric="abr_rmse", higher_is_better=False))
+    modules: Sequence[str] = MODULES
+
+    def facts(self, variant: str) -> Mapping[str, float]:
+        """parameters; checkpoint_mb (10^6 bytes of float32 weights and batch-norm statistics); weights_gb (10^9 bytes of the parameters)."""
+        shape = self.recipes[variant].shape
+        parameters = count_parameters(shape)
+        return {
+            "parameters": float(parameters),
+            "checkpoint_mb": sum(tensor.nbytes for tensor in ContrastiveVae(shape).state_dict().values()) / 1e6,
+            "weights_gb": 4 * parameters / 1e9,
+        }
+
+    def recipe(self, case: Case) -> Mapping[str, object]:
+        return resolve(self.recipes[case.variant], case).to_dict()
+
+    def identify(self, case: Case, data: Path | None) -> DatasetIdentity:
+        return identify_data(case.preset, data)
+
+    def open(self, case: Case, resources: Resources) -> AudiogramSession:
+        recipe = resolve(self.recipes[case.variant], case)
+        if resources.batch is not None:
+            recipe = replace(recipe, batch=resources.batch)
+        data = open_data(case.preset, recipe, resources.data, resources.device)
+        return AudiogramSession(
+            recipe,
+            data,
+            conditions={
+                "dataset": data.card.identity.name,
+                "n_train": len(data.train),
+                "n_test": len(data.test),
+                "epochs": recipe.pretrain_epochs + recipe.joint_epochs,
+                "batch": recipe.batch,
+            },
+            device=resources.device,
+            precision=case.precision,
+            seed=resources.seed,
+        )
+
+    def score(self, truth: Array, prediction: Array, groups: Array | None = None) -> Mapping[str, Quantity]:
+        return score_thresholds(truth, prediction, groups)

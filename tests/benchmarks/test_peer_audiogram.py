@@ -1,0 +1,123 @@
+"""The comparison is only worth something when the peer trains the same thing: that is what is tested here."""
+
+import json
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import TensorDataset
+
+from bench.case import Division, ExitCode, Preset, Quantity
+from benchmarks import peer_audiogram
+from benchmarks.peer_audiogram import (
+    Contest,
+    Lane,
+    Result,
+    aim_plainly,
+    compete,
+    compute_plain_loss,
+    find_partners,
+    judge,
+    make_plain_network,
+    prepare,
+    train_plain,
+)
+from models.audiogram.data import Mice
+from models.audiogram.losses import Pairing
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def test_partners_go_around_the_gene():
+    assert find_partners([7, 3, 7, 3, 7]) == [2, 3, 4, 1, 0]
+
+
+@pytest.mark.parametrize("variant", ["base", "base-corrected"])
+def test_plain_loss_and_gradients_are_the_suites(variant):
+    session = peer_audiogram._open(variant, Preset.SMOKE, Division.CLOSED)
+    network = session._network.eval()  # no dropout, no sampling: both compute the same numbers
+    plain = make_plain_network(network).eval()
+    rows = torch.arange(32)
+    mice = Mice(session._data.train.abr[rows], session._data.train.context[rows])
+    genes = torch.arange(32) // 2
+    partner = torch.arange(32) ^ 1
+    aim = session._aim()
+    target = None if aim is None else aim[rows]
+    assert (target is not None) == (variant == "base-corrected")
+    own = session._loss(network(mice.abr, mice.context), mice, Pairing.of(genes, partner), target, joint=True)
+    data = session._data.train
+    if target is not None:
+        torch.testing.assert_close(aim_plainly(plain, TensorDataset(data.abr, data.context), 100), aim)
+    terms, _ = compute_plain_loss(plain, mice.abr, mice.context, genes, session._recipe, target)
+    other = torch.stack(list(terms.values())).sum()
+    assert own.item() == pytest.approx(other.item(), rel=1e-5)
+    own.backward()
+    other.backward()
+    for (name, ours), (_, theirs) in zip(network.named_parameters(), plain.named_parameters(), strict=True):
+        if ours.grad is not None:
+            assert theirs.grad is not None, name
+            assert torch.allclose(ours.grad, theirs.grad, atol=1e-4 * max(1.0, theirs.grad.abs().max().item())), name
+
+
+def test_peer_takes_the_steps_it_is_told():
+    session = peer_audiogram._open("base", Preset.SMOKE, Division.CLOSED)
+    plain = make_plain_network(session._network)
+    before = {name: value.clone() for name, value in plain.state_dict().items()}
+    train_plain(plain, session, steps=8, seed=0)
+    assert plain.remembered == 8
+    assert not torch.equal(before["mean.weight"], plain.state_dict()["mean.weight"])
+
+
+def test_lanes_reach_the_same_error():
+    contest = prepare("base-corrected", epochs=3, preset=Preset.SMOKE)
+    errors = {lane: contest.measure_error(contest.train[lane](1)) for lane in Lane}
+    for lane in Lane:
+        assert errors[lane] == pytest.approx(errors[Lane.PEER], rel=0.05)
+    assert contest.measure_error(contest.train[Lane.CLOSED](1)) == errors[Lane.CLOSED]  # deterministic for its seed
+
+
+def test_ratios_are_taken_within_a_round(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("benchmarks.peer_audiogram.time.perf_counter", lambda: now[0])
+    cost = {Lane.PEER: 4.0, Lane.CLOSED: 2.0, Lane.OPEN: 1.0}
+
+    def make(lane):
+        def train(seed):
+            now[0] += cost[lane] * (1 + seed)  # the machine slows down for everyone
+            return nn.Linear(1, 1)
+
+        return train
+
+    results = compete(Contest(100, {lane: make(lane) for lane in Lane}, lambda model: 3.0), rounds=7)
+    assert [(r.speed_ratio.value, r.speed_ratio.low, r.speed_ratio.high) for r in results] == [(1, 1, 1), (2, 2, 2), (4, 4, 4)]
+
+
+@pytest.mark.parametrize(
+    ("lane", "speed", "error", "expected"),
+    [
+        (Lane.PEER, (1, 1), (1, 1), []),
+        (Lane.CLOSED, (2.0, 3.0), (0.9, 1.1), []),
+        (Lane.OPEN, (0.8, 0.9), (0.9, 1.1), ["not faster than the peer"]),
+        (Lane.OPEN, (2.0, 3.0), (1.01, 1.1), ["larger test error than the peer's"]),
+        (Lane.OPEN, (2.0, 3.0), (0.8, 0.9), []),
+    ],
+)
+def test_verdicts(lane, speed, error, expected):
+    def ratio(low, high):
+        return Quantity((low + high) / 2, "x peer", 9, low, high)
+
+    assert judge(Result(lane, Quantity(1.0, "mice/s"), ratio(*speed), Quantity(1.0, "squared z"), ratio(*error))) == expected
+
+
+def test_command_prints_json_or_a_table(monkeypatch, capsys):
+    monkeypatch.setattr(peer_audiogram, "prepare", lambda variant, epochs: prepare(variant, epochs, Preset.SMOKE))
+    assert peer_audiogram.main(["--rounds", "1", "--epochs", "1", "--json"]) == ExitCode.OK
+    assert [entry["lane"] for entry in json.loads(capsys.readouterr().out)] == [lane.value for lane in Lane]
+    assert peer_audiogram.main(["--rounds", "1", "--epochs", "1"]) == ExitCode.OK
+    assert "too few rounds" in capsys.readouterr().out
