@@ -1,0 +1,5 @@
+"""The base splice-site model (SpliceAI-10k with OpenSpliceAI's weights) and the delta scores that the splice workloads learn from."""
+
+from models.splice.base.targets import TargetsReport, write_splice_targets
+
+__all__ = ["TargetsReport", "write_splice_targets"]
