@@ -117,7 +117,7 @@ def test_another_architecture_is_named_by_its_first_differing_key_and_shapes(tmp
 def test_files_that_are_no_plain_weights_are_refused(tmp_path):
     path = tmp_path / "model.pt"
     torch.save(make_model(SPLICEAI_80NT), path)  # a pickled module
-    with pytest.raises(DataError, match="is no file of plain weights.*could run code"):
+    with pytest.raises(DataError, match=r"is no file of plain weights.*could run code"):
         load_model(path, SPLICEAI_80NT)
     torch.save({"state_dict": {}, "epoch": 3}, path)
     with pytest.raises(DataError, match="is no plain state dict"):
