@@ -109,10 +109,11 @@ def write_splice_targets(
     from platformdirs import user_cache_path
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+    from models.splice.base import PUBLISHED_MODELS
     from models.splice.base import write_splice_targets as write
 
     columns = (TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=errors, transient=True, disable=json) as bar:
+    with Progress(*columns, console=errors, transient=True, disable=json or not errors.is_terminal) as bar:
         task = bar.add_task("scoring variants", total=None)
 
         def follow(done: int, total: int, note: str) -> None:
@@ -125,5 +126,7 @@ def write_splice_targets(
         return
     earlier = f", {report.resumed:,} of them by an earlier run" if report.resumed else ""
     console.print(f"{report.rows:,} variants scored by {report.models} models{earlier}; wrote {out}", markup=False, soft_wrap=True)
+    if report.models != PUBLISHED_MODELS:
+        console.print(f"note: the documented deltas are the mean of {PUBLISHED_MODELS} models", markup=False)
     for reason, count in report.skipped.items():
         console.print(f"left out: {count:,} {reason}", markup=False, soft_wrap=True)

@@ -170,6 +170,9 @@ splice_calibrated = SpliceWorkload(
     score_predictions=score_given_deltas,
 )
 
+# two members must not take longer than two other smoke cases
+_smaller = replace(splice_classifier, recipes={_SMALL: replace(_classifier, smoke=SmokeSize(train=32, test=16, epochs=1))})
+
 splice_ensemble = EnsembleWorkload(
     name="splice-ensemble",
     summary="several trainings of one splice model: seeds whose predictions are averaged, or chromosome folds",
@@ -185,7 +188,7 @@ splice_ensemble = EnsembleWorkload(
         "validated-5-members": EnsembleRecipe(inner=splice_validated, variant=_SMALL, kind=Kind.MEMBERS, count=5),
         "classifier-5-members": EnsembleRecipe(inner=splice_classifier, variant=_SMALL, kind=Kind.MEMBERS, count=5),
         "validated-5-folds": EnsembleRecipe(inner=splice_validated, variant=_SMALL, kind=Kind.FOLDS, count=5),
-        "classifier-2-members": EnsembleRecipe(inner=splice_classifier, variant=_SMALL, kind=Kind.MEMBERS, count=2),
+        "classifier-2-members": EnsembleRecipe(inner=_smaller, variant=_SMALL, kind=Kind.MEMBERS, count=2),
     },
 )
 

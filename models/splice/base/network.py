@@ -63,7 +63,8 @@ class ResidualUnit(nn.Module):
         """[B, 32, L] -> [B, 32, L - 2 * lost]."""
         update = self.conv1(F.leaky_relu(self.batchnorm1(x), SLOPE))
         update = self.conv2(F.leaky_relu(self.batchnorm2(update), SLOPE))
-        return crop(x, update.shape[-1]) + update
+        summed: Tensor = crop(x, update.shape[-1]) + update
+        return summed
 
 
 class Skip(nn.Module):
@@ -125,7 +126,7 @@ class SpliceAIEnsemble(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """One-hot bases [B, 4, context + P] -> mean probabilities [B, 3, P]."""
-        total: Tensor = sum(model(x) for model in self.models)  # type: ignore[assignment]
+        total: Tensor = sum(model(x) for model in self.models)
         return total / len(self.models)
 
 

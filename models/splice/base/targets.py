@@ -63,6 +63,7 @@ def write_splice_targets(
     """
     if out.exists():
         raise UsageError(f"--out {out} exists already; remove it or name another file")
+    torch.backends.cudnn.allow_tf32 = False  # its rounding would show in deltas from about 0.001
     ensemble = load_ensemble(weights, architecture).to(device)
     wanted = read_variant_list(variants)
     genome = Genome(list_hg38_slices(fasta) if fasta.is_dir() else [GenomeFile(fasta)], cache)

@@ -59,7 +59,9 @@ def predict_one(model, sequence, at):
 def score_naively(model, sequence, position, reference, alternative, *, minus):
     """A single-nucleotide variant, position by position."""
     changed = sequence[: position - 1] + alternative + sequence[position - 1 + len(reference) :]
-    offsets, differences, doubled, site = range(-50, 51), [], [], 0.0
+    offsets, site = range(-50, 51), 0.0
+    differences: list[np.ndarray] = []
+    doubled: list[np.ndarray] = []
     for offset in offsets:
         at = position - 1 + offset
         texts = [text.translate(PAIRS)[::-1] if minus else text for text in (sequence, changed)]
@@ -67,17 +69,17 @@ def score_naively(model, sequence, position, reference, alternative, *, minus):
         differences.append(after - before)
         doubled.append(np.exp(after) / np.exp(after).sum() - np.exp(before) / np.exp(before).sum())
         site = max(site, before[1:].max())
-    differences, doubled = np.array(differences), np.array(doubled)
-    best, best_doubled = (np.abs(values).sum(axis=1).argmax() for values in (differences, doubled))
-    extremes = [differences[:, 1].max(), -differences[:, 1].min(), differences[:, 2].max(), -differences[:, 2].min()]
+    change = np.array(differences)
+    best, best_doubled = (np.abs(np.array(values)).sum(axis=1).argmax() for values in (differences, doubled))
+    extremes = [change[:, 1].max(), -change[:, 1].min(), change[:, 2].max(), -change[:, 2].min()]
     return np.clip(extremes, 0, None), differences[best], offsets[best], doubled[best_doubled], site
 
 
 def test_a_batch_equals_a_loop_over_single_positions_on_either_strand(tmp_path):
     sequence, model = random_sequence(2_500), make_model(SPLICEAI_80NT)
     model.final_conv.weight.data *= 20  # random weights alone hardly tell positions apart
-    variants = [(1_200, "A"), (1_300, "C"), (1_261, "G")]
-    variants = [(position, sequence[position - 1], base if sequence[position - 1] != base else "T") for position, base in variants]
+    changes = [(1_200, "A"), (1_300, "C"), (1_261, "G")]
+    variants = [(position, sequence[position - 1], base if sequence[position - 1] != base else "T") for position, base in changes]
     scores = score(model, tmp_path, sequence, *(f"1-{position}-{reference}-{alternative}" for position, reference, alternative in variants))
     for minus, ours in ((False, scores.plus), (True, scores.minus)):
         for row, variant in enumerate(variants):
