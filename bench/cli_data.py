@@ -120,7 +120,11 @@ def write_splice_targets(
             bar.update(task, completed=done, total=total, description=note)
 
         chosen = _choose_device(device)
-        report = write(variants, fasta, weights, out, batch=batch, device=chosen, cache=user_cache_path("assay"), progress=follow)
+        try:
+            report = write(variants, fasta, weights, out, batch=batch, device=chosen, cache=user_cache_path("assay"), progress=follow)
+        except KeyboardInterrupt:
+            errors.print("interrupted; the same command goes on where this one stopped", soft_wrap=True)
+            raise typer.Exit(130) from None
     if json:
         print_json(asdict(report) | {"out": str(out)})
         return

@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 
+from benchmarks.peer_splice_base import predict_as_published
 from datasets.card import DataError, MissingData
 from models.splice.base.network import SPLICEAI_2K, SPLICEAI_10K, SPLICEAI_80NT, SPLICEAI_400NT, SpliceAI, load_ensemble, load_model
 
@@ -17,31 +18,6 @@ def make_model(architecture, seed=0):
             for name, low, high in (("running_mean", -0.5, 0.5), ("running_var", 0.5, 2.0), ("bias", -0.5, 0.5)):
                 getattr(module, name).data.uniform_(low, high)
     return model
-
-
-def predict_as_published(state, architecture, x):
-    """The published form: every convolution padded to equal length, half the context cut off either end at last."""
-
-    def normalise(y, name):
-        names = [f"{name}.{part}" for part in ("running_mean", "running_var", "weight", "bias")]
-        return F.leaky_relu(F.batch_norm(y, *(state[key] for key in names)), 0.1)
-
-    def convolve(y, name, width=1, dilation=1):
-        return F.conv1d(y, state[f"{name}.weight"], state[f"{name}.bias"], dilation=dilation, padding=(width - 1) * dilation // 2)
-
-    x = convolve(x, "initial_conv")
-    skip = convolve(x, "initial_skip.conv")
-    index = 0
-    for width, dilation in architecture.groups:
-        for _ in range(4):
-            name = f"residual_units.{index}"
-            y = convolve(normalise(x, f"{name}.batchnorm1"), f"{name}.conv1", width, dilation)
-            x = x + convolve(normalise(y, f"{name}.batchnorm2"), f"{name}.conv2", width, dilation)
-            index += 1
-        skip = skip + convolve(x, f"residual_units.{index}.conv")
-        index += 1
-    half = architecture.context // 2
-    return convolve(skip[:, :, half:-half], "final_conv").softmax(dim=1)
 
 
 def one_hot(length, batch=1, seed=1):
