@@ -6,7 +6,7 @@ import csv
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,51 +67,41 @@ def write_splice_targets(
     ensemble = load_ensemble(weights, architecture).to(device)
     wanted = read_variant_list(variants)
     genome = Genome(list_hg38_slices(fasta) if fasta.is_dir() else [GenomeFile(fasta)], cache)
+    skipped = Counter(wanted.dropped)
+    kept = _check_variants(wanted.variants, genome, variants, architecture.context, skipped, progress)
     out.parent.mkdir(parents=True, exist_ok=True)
     part = out.with_name(f".{out.name}.{_fingerprint(variants, genome, weights, architecture)}.part")
     done = _read_finished(part)
-    skipped = Counter(wanted.dropped)
-    todo = [variant for variant in wanted.variants if variant.key not in done]
-    written = len(done)
-    progress(written, len(wanted.variants), "scoring variants")
+    todo = [variant for variant in kept if variant.key not in done]
+    progress(len(done), len(kept), "scoring variants")
     with part.open("a", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
         if not stream.tell():
             writer.writeheader()
-        for windows, seen in _in_batches(_cut_windows(todo, genome, variants, architecture.context, skipped), batch):
+        for start in range(0, len(todo), batch):
+            windows = [cut_base_window(genome, variant, variants, architecture.context) for variant in todo[start : start + batch]]
             writer.writerows(_make_rows(windows, ensemble, device))
             stream.flush()
-            written += len(windows)
-            progress(len(done) + seen, len(wanted.variants), "scoring variants")
-    if not written:
-        part.unlink()
-        reasons = ", ".join(f"{count} {reason}" for reason, count in skipped.items())
-        raise DataError(variants, f"holds no variant that can be scored: {reasons}", "Give the FASTA of the assembly that the coordinates belong to (hg38)")
+            progress(len(done) + start + len(windows), len(kept), "scoring variants")
     part.rename(out)
-    return TargetsReport(written, len(done), dict(skipped), len(ensemble.models))
+    return TargetsReport(len(kept), len(done), dict(skipped), len(ensemble.models))
 
 
-def _cut_windows(variants: Iterable[Alleles], genome: Genome, path: Path, context: int, skipped: Counter[str]) -> Iterator[tuple[int, BaseWindow]]:
-    """How many variants were seen, and the window of the last one that can be scored."""
-    for seen, variant in enumerate(variants, start=1):
+def _check_variants(found: Sequence[Alleles], genome: Genome, path: Path, context: int, skipped: Counter[str], progress: Progress) -> list[Alleles]:
+    """The variants that can be scored. All of them are looked at before the first is scored: a bad row should not end a run after hours."""
+    kept: list[Alleles] = []
+    for number, variant in enumerate(found, start=1):
         try:
-            window = cut_base_window(genome, variant, path, context)
+            cut_base_window(genome, variant, path, context)
         except Skipped as reason:
             skipped[str(reason)] += 1
-            continue
-        yield seen, window
-
-
-def _in_batches(windows: Iterator[tuple[int, BaseWindow]], batch: int) -> Iterator[tuple[list[BaseWindow], int]]:
-    held: list[BaseWindow] = []
-    seen = 0
-    for seen, window in windows:
-        held.append(window)
-        if len(held) == batch:
-            yield held, seen
-            held = []
-    if held:
-        yield held, seen
+        else:
+            kept.append(variant)
+        progress(number, len(found), "checking variants")
+    if not kept:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in skipped.items())
+        raise DataError(path, f"holds no variant that can be scored: {reasons}", "Give the FASTA of the assembly that the coordinates belong to (hg38)")
+    return kept
 
 
 def _make_rows(windows: list[BaseWindow], ensemble: SpliceAIEnsemble, device: torch.device) -> Iterator[dict[str, object]]:

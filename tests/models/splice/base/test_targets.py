@@ -123,7 +123,7 @@ def test_an_interrupted_run_goes_on_and_the_file_is_the_same(weights, tmp_path):
     variants, fasta = write_vcf(tmp_path, range(1_400, 1_412)), write_genome(tmp_path)
 
     def interrupt(done, total, note):
-        if done == 8:
+        if (done, note) == (8, "scoring variants"):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -171,6 +171,7 @@ def test_a_genome_that_is_cut_short_or_shifted_is_refused(weights, tmp_path, seq
     assert sequence[1_499:1_500] != SEQUENCE[1_499]
     with pytest.raises(DataError, match=message):
         write_targets(variants, write_genome(tmp_path, sequence), weights, tmp_path / "out.csv")
+    assert not list(tmp_path.glob(".out.csv*"))  # found before the first variant was scored
 
 
 def test_a_splicevardb_table_gives_the_targets_that_its_reader_takes(weights, tmp_path):
