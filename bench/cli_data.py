@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from bench.case import ExitCode, UsageError
-from bench.display import console, print_json, print_table, report_errors
+from bench.display import console, errors, print_json, print_table, report_errors
 from datasets.sources import FileStatus, describe, fetch, load_sources, verify
+
+if TYPE_CHECKING:
+    import torch
 
 app = typer.Typer(no_args_is_help=True, help="Lists, fetches, verifies and describes the real data behind the workloads.")
 
@@ -74,3 +77,60 @@ def describe_dataset(name: Annotated[str, typer.Argument(metavar="NAME", help="A
     for entry in described:
         print_table(entry.pop("path"), ("", ""), [(key, str(value)) for key, value in entry.items()])
         console.print()
+
+
+def _choose_device(name: str | None) -> torch.device:
+    import torch
+
+    try:
+        chosen = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.empty(1, device=chosen)
+    except (RuntimeError, AssertionError) as error:  # torch built without CUDA asserts
+        raise UsageError(f"--device {name}: {str(error).splitlines()[0]}; use cpu, or cuda where `nvidia-smi` shows a GPU") from None
+    return chosen
+
+
+@app.command(
+    "splice-targets",
+    epilog="Example: `python -m bench data splice-targets --variants data/splicevardb/splicevardb.download.tsv "
+    "--fasta data/genome/hg38.fa --weights openspliceai-mane/10000nt --out data/splicevardb/base_deltas.csv`",
+)
+@report_errors
+def write_splice_targets(
+    variants: Annotated[Path, typer.Option(metavar="FILE", help="A VCF in hg38, or SpliceVarDB's download.")],
+    fasta: Annotated[Path, typer.Option(metavar="FILE", help="hg38 as one FASTA, or the folder hg38_slices for a trial.")],
+    weights: Annotated[Path, typer.Option(metavar="DIR", help="OpenSpliceAI-MANE-10000nt: the five .pt files, or safetensors.")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The CSV to write; an interrupted run goes on where it stopped.")],
+    batch: Annotated[int, typer.Option(metavar="N", min=1, help="Variants at a time.")] = 8,
+    device: Annotated[str | None, typer.Option(metavar="D", help="cpu, cuda or cuda:1; default: a GPU if there is one.")] = None,
+    json: Json = False,
+) -> None:
+    """Scores variants with the SpliceAI-10k ensemble on both strands and writes the deltas that the SpliceVarDB workloads learn from."""
+    from platformdirs import user_cache_path
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from models.splice.base import PUBLISHED_MODELS
+    from models.splice.base import write_splice_targets as write
+
+    columns = (TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=errors, transient=True, disable=json or not errors.is_terminal) as bar:
+        task = bar.add_task("scoring variants", total=None)
+
+        def follow(done: int, total: int, note: str) -> None:
+            bar.update(task, completed=done, total=total, description=note)
+
+        chosen = _choose_device(device)
+        try:
+            report = write(variants, fasta, weights, out, batch=batch, device=chosen, cache=user_cache_path("assay"), progress=follow)
+        except KeyboardInterrupt:
+            errors.print("interrupted; the same command goes on where this one stopped", soft_wrap=True)
+            raise typer.Exit(130) from None
+    if json:
+        print_json(asdict(report) | {"out": str(out)})
+        return
+    earlier = f", {report.resumed:,} of them by an earlier run" if report.resumed else ""
+    console.print(f"{report.rows:,} variants scored by {report.models} models{earlier}; wrote {out}", markup=False, soft_wrap=True)
+    if report.models != PUBLISHED_MODELS:
+        console.print(f"note: the documented deltas are the mean of {PUBLISHED_MODELS} models", markup=False)
+    for reason, count in report.skipped.items():
+        console.print(f"left out: {count:,} {reason}", markup=False, soft_wrap=True)

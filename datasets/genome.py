@@ -115,13 +115,7 @@ class Genome:
         Raises OutsideGenome for a window that is not wholly there, DataError for a chromosome that a file of whole
         chromosomes lacks and for letters that are no base.
         """
-        pieces = self._pieces.get(_normalise(chromosome))
-        if pieces is None:
-            if self.is_sliced:
-                raise OutsideGenome(f"no slice of {chromosome}")
-            known = ", ".join(list(self._pieces)[:6])
-            raise DataError(self._files[0].path, f"has no chromosome {_normalise(chromosome)!r} (it has {known}, ...)", "Give the whole hg38 FASTA")
-        for offset, record in pieces:
+        for offset, record in self._find_pieces(chromosome):
             if offset <= start and end <= offset + len(record):
                 codes = encode_bases(record[start - offset : end - offset])
                 if (codes == INVALID).any():
@@ -129,6 +123,22 @@ class Genome:
                     raise DataError(self._files[0].path, f"{chromosome}:{at + 1} is no base", "Use a FASTA of plain bases")
                 return codes
         raise OutsideGenome(f"{chromosome}:{start}-{end} is not covered")
+
+    def find_span(self, chromosome: str, position: int) -> tuple[int, int]:
+        """0-based start and end of the chromosome, or of the slice, that a 0-based position lies in. Raises as `read` does."""
+        for offset, record in self._find_pieces(chromosome):
+            if offset <= position < offset + len(record):
+                return offset, offset + len(record)
+        raise OutsideGenome(f"{chromosome}:{position + 1} is not covered")
+
+    def _find_pieces(self, chromosome: str) -> list[tuple[int, Any]]:
+        pieces = self._pieces.get(_normalise(chromosome))
+        if pieces is None:
+            if self.is_sliced:
+                raise OutsideGenome(f"no slice of {chromosome}")
+            known = ", ".join(list(self._pieces)[:6])
+            raise DataError(self._files[0].path, f"has no chromosome {_normalise(chromosome)!r} (it has {known}, ...)", "Give the whole hg38 FASTA")
+        return pieces
 
 
 def _normalise(chromosome: str) -> str:

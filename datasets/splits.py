@@ -83,6 +83,24 @@ def split_by_values(values: Array, test_values: Collection[str], source: Path | 
     return _refuse_empty(split, {"train": 1.0, "test": 1.0}, source, problem, "Give rows of both sides, or other values to hold out")
 
 
+def assign_folds(values: Array, count: int, source: Path | str = "data") -> list[tuple[str, ...]]:
+    """The distinct values (e.g. chromosomes) of each of `count` folds, about as many rows in each; every value is in exactly one.
+
+    values: [n] labels. The most frequent value first, each goes to the fold with the fewest rows so far. Give a fold to
+    `split_by_values` to hold it out. Raises DataError, naming `source`, with fewer values than folds.
+    """
+    labels, sizes = np.unique(values, return_counts=True)
+    if len(labels) < count:
+        raise DataError(source, f"{len(labels)} distinct values cannot fill {count} folds", "Give rows of more chromosomes, or fewer folds")
+    folds: list[list[str]] = [[] for _ in range(count)]
+    rows = np.zeros(count, dtype=np.int64)
+    for place in np.argsort(-sizes, kind="stable"):
+        smallest = int(rows.argmin())
+        folds[smallest].append(str(labels[place]))
+        rows[smallest] += sizes[place]
+    return [tuple(fold) for fold in folds]
+
+
 def _check_fractions(fractions: Fractions) -> None:
     if min(fractions) < 0 or not math.isclose(sum(fractions), 1.0):
         raise ValueError(f"shares of training, validation and test must be 0 or more and sum to 1, got {fractions}")

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from bench.case import Division, Phase, Precision, Preset
 from models.splice.declaration import SpliceWorkload
+from models.splice.ensemble import EnsembleRecipe, EnsembleWorkload, Kind
 from models.splice.networks import (
     EffectTypeClassifier,
     SpliceInducingClassifier,
@@ -43,6 +44,7 @@ _DOCUMENTED_AMP = {Division.CLOSED: (Precision.FP32, Precision.FP16)}  # the GPU
 _TRAIN = (Phase.TRAIN,)
 _SIZES = (Preset.DOCUMENTED, Preset.SCALE)
 _NOT_DOCUMENTED = (Preset.SMOKE, Preset.STANDARD, Preset.SCALE)
+_BEYOND_SMOKE = (Preset.STANDARD, *_SIZES)
 _NO_ASSAY = (Preset.SMOKE, Preset.DOCUMENTED, Preset.SCALE)
 _CORRECTED = "single softmax, right channels, the gene's strand, N all-zero, early stop with the best weights kept"
 
@@ -168,4 +170,26 @@ splice_calibrated = SpliceWorkload(
     score_predictions=score_given_deltas,
 )
 
-WORKLOADS = (splice_validated, splice_simple_cnn, splice_classifier, splice_effect_type, splice_unified, splice_calibrated)
+# two members must not take longer than two other smoke cases
+_smaller = replace(splice_classifier, recipes={_SMALL: replace(_classifier, smoke=SmokeSize(train=32, test=16, epochs=1))})
+
+splice_ensemble = EnsembleWorkload(
+    name="splice-ensemble",
+    summary="several trainings of one splice model: seeds whose predictions are averaged, or chromosome folds",
+    source="000 and 001 for the models; ensembles and folds are not documented",
+    target=Target(metric="auroc", higher_is_better=True),
+    variants=_by_name(
+        _only_train("validated-5-members", "five seeds of splice-validated 128x6, deltas averaged", _BEYOND_SMOKE),
+        _only_train("classifier-5-members", "five seeds of splice-classifier 128x6, probabilities averaged", _BEYOND_SMOKE),
+        _only_train("validated-5-folds", "splice-validated 128x6, each fifth of the chromosomes held out once", _BEYOND_SMOKE),
+        _only_train("classifier-2-members", "two seeds of splice-classifier 128x6: whether the family runs", (Preset.SMOKE,)),
+    ),
+    recipes={
+        "validated-5-members": EnsembleRecipe(inner=splice_validated, variant=_SMALL, kind=Kind.MEMBERS, count=5),
+        "classifier-5-members": EnsembleRecipe(inner=splice_classifier, variant=_SMALL, kind=Kind.MEMBERS, count=5),
+        "validated-5-folds": EnsembleRecipe(inner=splice_validated, variant=_SMALL, kind=Kind.FOLDS, count=5),
+        "classifier-2-members": EnsembleRecipe(inner=_smaller, variant=_SMALL, kind=Kind.MEMBERS, count=2),
+    },
+)
+
+WORKLOADS = (splice_validated, splice_simple_cnn, splice_classifier, splice_effect_type, splice_unified, splice_calibrated, splice_ensemble)

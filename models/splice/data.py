@@ -53,6 +53,7 @@ class SpliceData:
     card: DatasetCard
     splits: Splits
     test: SpliceVariants
+    test_rows: np.ndarray  # int64, of the test variants among all that were read
 
 
 def identify_data(recipe: ResolvedRecipe, case: Case, data: Path | None) -> DatasetIdentity:
@@ -76,20 +77,28 @@ def choose_source(recipe: ResolvedRecipe, case: Case, data: Path | None) -> str:
 
 def open_data(recipe: ResolvedRecipe, case: Case, data: Path | None, cache: Path) -> SpliceData:
     """The data read, split by chromosome, balanced and encoded. Raises MissingData, DataError."""
-    name = choose_source(recipe, case, data)
-    variants = _read(name, recipe, data, cache)
-    split = split_by_values(variants.chromosome, _HELD_OUT.get(name, TEST_CHROMOSOMES), variants.path)
+    held_out = _HELD_OUT.get(choose_source(recipe, case, data), TEST_CHROMOSOMES)
+    return split_variants(read_variants(recipe, case, data, cache), recipe, held_out)
+
+
+def read_variants(recipe: ResolvedRecipe, case: Case, data: Path | None, cache: Path) -> SpliceVariants:
+    """Every variant of the case's data, before any split. Raises MissingData, DataError."""
+    return _read(choose_source(recipe, case, data), recipe, data, cache)
+
+
+def split_variants(variants: SpliceVariants, recipe: ResolvedRecipe, held_out: Collection[str]) -> SpliceData:
+    """Training, validation and test rows; the test rows are those of the chromosomes held out. Raises DataError for an empty part."""
+    split = split_by_values(variants.chromosome, held_out, variants.path)
     train = sample_balanced(variants, split.train, recipe.run.max_train, SEED, "training")
     test = sample_balanced(variants, split.test, recipe.run.max_test, SEED, "test")
     held = max(1, round(len(train) * VALIDATION_SHARE)) if recipe.variant.validates else 0
     validation, train = train[:held], train[held:]
     used = {"train": len(train), "validation": held, "test": len(test)}
     dropped = {**variants.dropped, "not drawn when balancing": len(variants) - sum(used.values())}
-    note = f"test chromosomes {', '.join(sorted(_HELD_OUT.get(name, TEST_CHROMOSOMES)))}; as many Splice-altering as Normal rows in either split"
+    note = f"test chromosomes {', '.join(sorted(held_out))}; as many Splice-altering as Normal rows in either split"
     card = DatasetCard(variants.identity, variants.source, variants.licence, used, dropped, (*variants.notes, note))
-    judged = variants.take(test)
-    batches = (_as_batch(variants, train), _as_batch(variants, validation) if held else None, VariantBatch.of(judged))
-    return SpliceData(card, Splits(*batches), judged)
+    batches = (_as_batch(variants, train), _as_batch(variants, validation) if held else None, _as_batch(variants, test))
+    return SpliceData(card, Splits(*batches), variants.take(test), test)
 
 
 def _as_batch(variants: SpliceVariants, rows: np.ndarray) -> VariantBatch:

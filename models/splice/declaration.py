@@ -11,9 +11,10 @@ import torch
 
 from bench.case import Case, Quantity
 from datasets.card import DatasetIdentity
-from datasets.splice_variants import TargetRecipe
-from models.splice.data import identify_data, open_data
+from datasets.splice_variants import SpliceVariants, TargetRecipe
+from models.splice.data import SpliceData, identify_data, open_data
 from models.splice.recipes import ResolvedRecipe, SpliceRecipe, resolve
+from models.splice.tasks import SpliceTask
 from models.training import TrainingSession
 from models.workload import Resources, Target, Variant
 
@@ -66,18 +67,21 @@ class SpliceWorkload:
         }
 
     def recipe(self, case: Case) -> Mapping[str, object]:
-        return self._resolve(case).to_dict()
+        return self.resolve(case).to_dict()
 
     def identify(self, case: Case, data: Path | None) -> DatasetIdentity:
-        return identify_data(self._resolve(case), case, data)
+        return identify_data(self.resolve(case), case, data)
 
     def open(self, case: Case, resources: Resources) -> TrainingSession:
-        recipe = self._resolve(case)
+        return self.open_on(open_data(self.resolve(case), case, resources.data, resources.cache), case, resources)
+
+    def open_on(self, data: SpliceData, case: Case, resources: Resources) -> TrainingSession:
+        """A session on data that are read already."""
+        recipe = self.resolve(case)
         training = recipe.run.training if resources.batch is None else replace(recipe.run.training, batch=resources.batch)
-        data = open_data(recipe, case, resources.data, resources.cache)
         rows = data.card.rows
         return TrainingSession(
-            recipe.variant.task(recipe.variant.build, data.test, n_as_a=recipe.variant.targets is TargetRecipe.DOCUMENTED),
+            self.make_task(recipe, data.test),
             data.splits,
             training,
             card=data.card,
@@ -95,10 +99,16 @@ class SpliceWorkload:
             seed=resources.seed,
         )
 
+    @staticmethod
+    def make_task(recipe: ResolvedRecipe, test: SpliceVariants) -> SpliceTask:
+        """The variant's network, loss and quality on `test`."""
+        return recipe.variant.task(recipe.variant.build, test, n_as_a=recipe.variant.targets is TargetRecipe.DOCUMENTED)
+
     def score(self, truth: Array, prediction: Array, groups: Array | None = None) -> Mapping[str, Quantity]:
         return self.score_predictions(truth, prediction, groups)
 
-    def _resolve(self, case: Case) -> ResolvedRecipe:
+    def resolve(self, case: Case) -> ResolvedRecipe:
+        """The recipe of a case."""
         return resolve(self.recipes[case.variant], case)
 
 

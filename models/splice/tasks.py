@@ -73,8 +73,13 @@ class SpliceTask(ABC):
     def predict(self, model: nn.Module, batch: Batch) -> Tensor:
         """[B, ...] predictions of a batch."""
 
+    def rank(self, prediction: np.ndarray) -> np.ndarray:
+        """[n, ...] predictions -> [n] one number per variant, larger for one that is more likely Splice-altering."""
+        largest: np.ndarray = np.abs(prediction).max(axis=1)
+        return largest
+
     def score(self, prediction: np.ndarray) -> Mapping[str, Quantity]:
-        return score_deltas(self._label, self._size, np.abs(prediction).max(axis=1), self._groups)
+        return score_deltas(self._label, self._size, self.rank(prediction), self._groups)
 
 
 class DeltaTask(SpliceTask):
@@ -99,6 +104,9 @@ class ClassifierTask(SpliceTask):
     def predict(self, model: nn.Module, batch: Batch) -> Tensor:
         return torch.sigmoid(self._logits(model, batch))
 
+    def rank(self, prediction: np.ndarray) -> np.ndarray:
+        return prediction
+
     def score(self, prediction: np.ndarray) -> Mapping[str, Quantity]:
         return score_probabilities(self._label, prediction, self._groups)
 
@@ -120,9 +128,12 @@ class EffectTask(SpliceTask):
         logits: Tensor = model(rows.alternative, rows.bases)
         return logits.float()
 
+    def rank(self, prediction: np.ndarray) -> np.ndarray:
+        altering: np.ndarray = 1 - torch.from_numpy(prediction).softmax(dim=-1)[:, 0].numpy()
+        return altering.clip(0, 1)
+
     def score(self, prediction: np.ndarray) -> Mapping[str, Quantity]:
-        altering = 1 - torch.from_numpy(prediction).softmax(dim=-1)[:, 0].numpy()
-        binary = score_probabilities(self._label, altering.clip(0, 1), self._groups)
+        binary = score_probabilities(self._label, self.rank(prediction), self._groups)
         return {**binary, **score_effects(self._effect, prediction, self._groups)}
 
 
@@ -135,9 +146,12 @@ class UnifiedTask(EffectTask):
         binary = F.binary_cross_entropy_with_logits(logits[:, 0], rows.label)
         return binary + EFFECT_WEIGHT * F.cross_entropy(logits[:, 1:], rows.effect)
 
+    def rank(self, prediction: np.ndarray) -> np.ndarray:
+        altering: np.ndarray = torch.from_numpy(prediction[:, 0]).sigmoid().numpy()
+        return altering
+
     def score(self, prediction: np.ndarray) -> Mapping[str, Quantity]:
-        altering = torch.from_numpy(prediction[:, 0]).sigmoid().numpy()
-        binary = score_probabilities(self._label, altering, self._groups)
+        binary = score_probabilities(self._label, self.rank(prediction), self._groups)
         return {**binary, **score_effects(self._effect, prediction[:, 1:], self._groups)}
 
 

@@ -16,7 +16,7 @@ def bench(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]
     return subprocess.run([sys.executable, "-m", "bench", *arguments], cwd=cwd, capture_output=True, text=True, timeout=240)
 
 
-@pytest.mark.parametrize("command", [(), ("list",), ("check",), ("doctor",), ("run",), ("board",), ("claims",), ("score",), ("data",), ("data", "fetch")])
+@pytest.mark.parametrize("command", [(), ("list",), ("check",), ("doctor",), ("run",), ("board",), ("claims",), ("score",), ("data",), ("data", "fetch"), ("data", "splice-targets")])
 def test_every_command_explains_itself_with_an_example(command: tuple[str, ...]) -> None:
     done = bench(*command, "--help")
     assert done.returncode == 0

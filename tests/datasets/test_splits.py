@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from sklearn.model_selection import train_test_split
 
 from datasets.card import DataError
-from datasets.splits import split_by_group, split_by_values, split_random
+from datasets.splits import assign_folds, split_by_group, split_by_values, split_random
 
 DOCUMENTED = (0.70, 0.15, 0.15)
 
@@ -78,3 +78,11 @@ def test_empty_parts_are_refused_by_name():
 def test_shares_must_sum_to_one():
     with pytest.raises(ValueError, match="sum to 1"):
         split_random(10, (0.5, 0.2, 0.2), 0)
+
+
+def test_folds_share_the_values_and_balance_the_rows():
+    chromosomes = np.repeat(["chr1", "chr2", "chr3", "chr4"], [50, 30, 20, 10])
+    assert assign_folds(chromosomes, 2) == [("chr1", "chr4"), ("chr2", "chr3")]
+    assert sorted(value for fold in assign_folds(chromosomes, 3) for value in fold) == ["chr1", "chr2", "chr3", "chr4"]
+    with pytest.raises(DataError, match="table: 4 distinct values cannot fill 5 folds"):
+        assign_folds(chromosomes, 5, "table")
