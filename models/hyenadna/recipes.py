@@ -30,6 +30,7 @@ TUNED_BINARY = replace(FROZEN_BINARY, learning_rate=5e-5, batch=16, accumulate=4
 
 SMOKE = SmokeSize(train=56)
 """Eight rows more than the other splice variants': the share held out to stop early."""
+SMALL_SMOKE = SmokeSize(train=28, test=16, batch=8, epochs=1)
 
 CONTEXT_TWIN_ROWS = 64
 CONTEXT_RUN = Run(max_train=12, max_test=2, training=replace(TUNED, batch=1, accumulate=1, epochs=1))
@@ -95,7 +96,8 @@ def make_delta_recipe(model: str, training: Recipe, trained_layers: int | None, 
 def make_binary_recipe(model: str, training: Recipe, trained_layers: int | None, encoder_rate: float = 1.0) -> HyenaRecipe:
     """Binary classifier: the sequence as the published tokenizer gives it, between [CLS] and [SEP]. Early stopping watches the
     validation loss; the origin's watched the validation AUC."""
-    return replace(make_delta_recipe(model, training, trained_layers, encoder_rate), task=HyenaBinaryTask, head=make_binary_head, special_tokens=True)
+    delta = make_delta_recipe(model, training, trained_layers, encoder_rate)
+    return replace(delta, task=HyenaBinaryTask, head=make_binary_head, special_tokens=True, smoke=SMALL_SMOKE)
 
 
 def fill_context(recipe: HyenaRecipe, batch: int) -> HyenaRecipe:

@@ -93,9 +93,10 @@ def test_every_smoke_case_trains_what_it_should_and_says_that_weights_are_random
     assert session.card.identity == workload.identify(case, None)
     assert session.conditions["weights"] == "random"
     assert "backbone: random weights, because neither $ASSAY_WEIGHTS/hyenadna-" in session.card.notes[-1]
-    assert session.card.rows["train"] % 16 == 0
+    batch = int(session.conditions["batch"])
+    assert session.card.rows["train"] % batch == session.card.rows["test"] % batch == 0
     before = {name: p.detach().clone() for name, p in session.model.named_parameters()}
-    assert session.step() == session.infer() == 16
+    assert session.step() == session.infer() == batch
     moved = {name for name, p in session.model.named_parameters() if not torch.equal(p, before[name])}
     expected = set(before) if case.variant == "tiny-1k" else {name for name in before if not name.startswith("backbone.")}
     assert moved == expected
