@@ -18,13 +18,13 @@ from models.splice.tasks import ClassifierTask, DeltaTask, SpliceTask
 class HyenaTask(SpliceTask):
     """A splice task whose backbone starts from published weights, or from random ones; quality of the latter says so."""
 
-    def __init__(self, make_network: Callable[[], nn.Module], test: SpliceVariants, weights: Weights | None = None) -> None:
-        super().__init__(make_network, test, n_as_a=False)
-        self._weights = weights
+    def __init__(self, make_predictor: Callable[[], HyenaPredictor], test: SpliceVariants, weights: Weights | None = None) -> None:
+        super().__init__(make_predictor, test, n_as_a=False)
+        self._make_predictor, self._weights = make_predictor, weights
 
     def build(self) -> nn.Module:
-        model = self._make_network()
-        if self._weights is not None and isinstance(model, HyenaPredictor):
+        model = self._make_predictor()
+        if self._weights is not None:
             model.backbone.load_state_dict(self._weights.tensors)
         return model
 
