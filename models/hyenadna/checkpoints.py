@@ -1,4 +1,4 @@
-"""Published HyenaDNA weights: found, loaded without running code, and held against the architecture key by key.
+"""Published HyenaDNA weights: found, loaded without running the file's code, and held against the architecture key by key.
 
 Two layouts are known: the original one (`model.backbone...`, below `state_dict` in a Lightning file, blocks perhaps wrapped in
 `.layer.`) and the `-hf` one (`hyena.backbone...`, safetensors). Tables that follow from formulas are compared with them and left out.
@@ -9,9 +9,11 @@ from __future__ import annotations
 import os
 import pickle
 import re
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Self
 
 import torch
 from safetensors import SafetensorError
@@ -87,19 +89,42 @@ def _read(path: Path) -> dict[str, Tensor]:
         except (SafetensorError, OSError) as error:
             raise DataError(path, f"is not a readable safetensors file: {error}", "Download it again") from None
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
+        loaded = _load_tensors(path)
     except pickle.UnpicklingError as error:
-        # the old Lightning files pickle configuration objects beside the weights, and unpickling those runs code of the file's choice
         named = _GLOBAL.search(str(error))
         problem = f"holds more than tensors ({named[1] if named else 'its pickle is damaged'}) and is not opened, because reading it could run code"
         remedy = "Take the `-hf` checkpoint (model.safetensors), or, if you trust the file, save its tensors alone: torch.save(checkpoint['state_dict'], path)"
         raise DataError(path, problem, remedy) from None
-    except (OSError, RuntimeError, EOFError) as error:
+    except (OSError, RuntimeError, EOFError, ValueError) as error:
         raise DataError(path, f"is not a readable checkpoint: {next(iter(str(error).splitlines()), type(error).__name__)}", "Download it again") from None
     state = loaded.get("state_dict", loaded) if isinstance(loaded, Mapping) else None
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         raise DataError(path, "holds no table of tensors", "Give a state dict, bare or below the key state_dict")
     return dict(state)
+
+
+class _Inert:
+    """Stands for every object that a checkpoint pickles beside its tensors: takes whatever it is given and does nothing with it."""
+
+    def __new__(cls, *_args: object) -> Self:
+        return super().__new__(cls)
+
+    def __init__(self, *_args: object) -> None:
+        pass
+
+    def __setstate__(self, _state: object) -> None:
+        pass
+
+
+def _load_tensors(path: Path) -> Any:
+    """What `torch.load` reads of a file without importing or calling anything that the file names, save torch's own list of safe names.
+
+    The original Lightning files pickle configuration and optimiser objects beside the weights. torch's restricted unpickler finds all
+    such names without resolving them; each is then read as an inert stand-in, so that the tensors can be had and no code is run.
+    """
+    strange = torch.serialization.get_unsafe_globals_in_checkpoint(path) if zipfile.is_zipfile(path) else []
+    with torch.serialization.safe_globals([(_Inert, name) for name in strange]):
+        return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def _rename(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:

@@ -141,8 +141,9 @@ class ImplicitFilter(nn.Module):
         return spectrum
 
     def train(self, mode: bool = True) -> ImplicitFilter:  # noqa: FBT001, FBT002  # torch's signature
-        """Forgets what was kept: weights are about to change."""
-        self._kept = None
+        """Forgets what was kept when training begins: weights are about to change, unless they are frozen."""
+        if mode and any(p.requires_grad for p in self.parameters()):
+            self._kept = None
         super().train(mode)
         return self
 

@@ -1,6 +1,10 @@
 """Both published layouts, and every way in which a file can be the wrong one."""
 
 import collections
+import os
+import sys
+import types
+import typing
 
 import pytest
 import torch
@@ -84,11 +88,48 @@ def test_a_published_size_loads(tmp_path):
     check(tmp_path / "model.safetensors", state, CONFIGS["tiny-1k"])
 
 
-def test_a_lightning_file_that_pickles_objects_is_refused_with_the_remedy(tmp_path):
+class Settings:
+    """What Lightning pickles beside the weights; its module is not there when the file is read."""
+
+    def __init__(self, **values):
+        self.values = values
+
+
+class Bomb:
+    def __init__(self, call, *arguments):
+        self.call, self.arguments = call, arguments
+
+    def __reduce__(self):
+        return self.call, self.arguments
+
+
+def test_a_lightning_file_gives_its_tensors_and_none_of_its_objects(tmp_path, monkeypatch):
+    state, original = make_original()
+    gone = types.ModuleType("omegaconf_that_is_gone")
+    monkeypatch.setitem(sys.modules, gone.__name__, gone)
+    monkeypatch.setattr(Settings, "__module__", gone.__name__)
+    gone.Settings = Settings  # type: ignore[attr-defined]
+    extras = {"hyper_parameters": Settings(d_model=128, path=tmp_path), "callbacks": {"best": tmp_path}, "optimizer_states": [{"step": torch.ones(1)}]}
+    torch.save({"state_dict": original, "any": typing.Any, **extras}, tmp_path / "weights.ckpt")
+    monkeypatch.delitem(sys.modules, gone.__name__)
+    check(tmp_path / "weights.ckpt", state)
+
+
+def test_code_in_a_pickle_never_runs(tmp_path):
+    state, original = make_original()
+    mark = tmp_path / "it-ran"
+    torch.save({"state_dict": original, "bomb": Bomb(eval, f"open({str(mark)!r}, 'w')")}, tmp_path / "weights.ckpt")
+    check(tmp_path / "weights.ckpt", state)
+    torch.save({"state_dict": original, "bomb": Bomb(os.system, f"touch {mark}")}, tmp_path / "weights.ckpt")
+    with pytest.raises(DataError, match=r"weights\.ckpt: holds more than tensors \(posix\.system\).*could run code\. Take the `-hf` checkpoint"):
+        load_weights(tmp_path / "weights.ckpt", SMALL)
+    assert not mark.exists()
+
+
+def test_an_object_where_a_tensor_should_be_is_refused(tmp_path):
     _, original = make_original()
-    torch.save({"state_dict": original, "hyper_parameters": collections.Counter(a=1)}, tmp_path / "weights.ckpt")
-    torch.save({"state_dict": original, "path": tmp_path}, tmp_path / "weights.ckpt")
-    with pytest.raises(DataError, match=r"weights\.ckpt: holds more than tensors \(pathlib.*could run code\. Take the `-hf` checkpoint.*if you trust the file"):
+    torch.save({"state_dict": original | {"model.backbone.ln_f.bias": tmp_path}}, tmp_path / "weights.ckpt")
+    with pytest.raises(DataError, match="holds no table of tensors"):
         load_weights(tmp_path / "weights.ckpt", SMALL)
 
 

@@ -9,6 +9,7 @@ from bench.registry import expand_cases, get_workload
 from datasets.card import DataError
 from models.hyenadna import WORKLOADS
 from models.hyenadna.network import CONFIGS, HyenaDNA
+from models.hyenadna.operator import ImplicitFilter
 from models.workload import Resources
 
 SMOKE = [case for case in expand_cases(WORKLOADS) if case.preset is Preset.SMOKE]
@@ -113,6 +114,29 @@ def test_the_same_case_twice_gives_equal_losses_whatever_was_timed_before(tmp_pa
     assert histories[0].train_loss == histories[1].train_loss
     assert histories[0].validation_loss == histories[1].validation_loss
     assert first.evaluate() == second.evaluate()
+
+
+def test_filters_are_computed_once_per_step_once_for_inference_and_once_for_a_frozen_backbone(tmp_path, monkeypatch):
+    asked = []
+    forward = ImplicitFilter.forward
+
+    def count(self, length):
+        asked.append(length)
+        return forward(self, length)
+
+    monkeypatch.setattr(ImplicitFilter, "forward", count)
+    tuned = open_session(make_case(), tmp_path)
+    for act, expected in ((tuned.step, 2), (tuned.step, 2), (tuned.infer, 2), (tuned.infer, 0), (tuned.step, 2), (tuned.infer, 2)):
+        asked.clear()
+        act()
+        assert asked == [61] * expected
+    frozen = open_session(make_case("splice-hyenadna-binary", "small-32k"), tmp_path)
+    asked.clear()
+    frozen.step()
+    assert asked == [63] * 4  # with [CLS] and [SEP]
+    frozen.step()
+    frozen.infer()
+    assert asked == [63] * 4
 
 
 def _save_tiny(folder, scale=1.0):
