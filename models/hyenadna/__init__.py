@@ -2,6 +2,7 @@
 
 The backbone is written from the paper's formulas and takes the published checkpoints by their keys; no published implementation is
 installed here, so equality is tested against the formulas, worked out one position and one lag at a time, and not against its outputs.
+torch's counter of floating-point operations knows no Fourier transform: MFU counts linear layers and short convolutions alone.
 """
 
 from __future__ import annotations
