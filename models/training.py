@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -75,6 +75,14 @@ class Task(Protocol):
 
     def score(self, prediction: np.ndarray) -> Mapping[str, Quantity]:
         """Quality of predictions for the whole test split, in its order."""
+
+
+@runtime_checkable
+class Grouped(Protocol):
+    """A network whose parts learn at rates of their own."""
+
+    def group_parameters(self, learning_rate: float) -> list[dict[str, Any]]:
+        """The optimiser's parameter groups for a recipe's learning rate; what is in no group stays as it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,7 +291,8 @@ def _in_order(tensors: Batch, batch: int) -> Sequence[Batch]:
 
 def _make_optimiser(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     kind = torch.optim.Adam if recipe.optimiser == "adam" else torch.optim.AdamW
-    return kind(model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=recipe.fused or None)
+    parameters = model.group_parameters(recipe.learning_rate) if isinstance(model, Grouped) else model.parameters()
+    return kind(parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=recipe.fused or None)
 
 
 def _make_scheduler(optimiser: torch.optim.Optimizer, recipe: Recipe, steps_per_epoch: int) -> torch.optim.lr_scheduler.LRScheduler | None:

@@ -196,7 +196,8 @@ def _spell_quality(record: Record, target: Target | None) -> str:
         return ""
     if quantity.value is None:
         return f"no {escape_text(target.metric)}: {escape_text(quantity.reason or '', 60)}"
-    return f"{escape_text(target.metric)} {format_interval(quantity)}"
+    weights = " (random weights)" if record.conditions.get("weights") == "random" else ""  # of a model that is published with trained ones
+    return f"{escape_text(target.metric)} {format_interval(quantity)}{weights}"
 
 
 def _spell_documented(record: Record, target: Target | None, claims: Claims) -> str:

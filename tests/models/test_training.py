@@ -158,3 +158,20 @@ def test_what_happens_after_an_epoch_does_not_count_as_training() -> None:
     assert until[0] >= 0.6
     assert history.seconds[-1] <= time.perf_counter() - began - until[0]
     assert list(history.train_loss) == fit(open_session(epochs=3))[0]  # and changes nothing
+
+
+class SlowLine(nn.Linear):
+    """A slope that learns at a tenth of the rate, and an intercept that does not learn."""
+
+    def group_parameters(self, learning_rate: float) -> list[dict[str, Any]]:
+        return [{"params": [self.weight], "lr": learning_rate / 10}]
+
+
+def test_a_network_may_give_its_parts_rates_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Line, "build", lambda self: SlowLine(1, 1))
+    session = open_session()
+    before = {name: tensor.clone() for name, tensor in session.model.state_dict().items()}
+    session.step()
+    after = session.model.state_dict()
+    assert (after["weight"] - before["weight"]).abs().item() == pytest.approx(0.005, rel=1e-3)  # Adam's first step is the rate
+    assert torch.equal(after["bias"], before["bias"])

@@ -44,6 +44,16 @@ def test_golden_page(records: list[Record], claims: Claims, tmp_path: Path, gold
     golden(render_leaderboard(records, claims, HEADS, tmp_path), "leaderboard.md")
 
 
+def test_quality_of_random_weights_says_so(make_record: Callable[..., Record], tmp_path: Path) -> None:
+    records = [
+        make_record(f"affinity-v2/{weights}/train/smoke/closed/fp32", conditions={"weights": weights}, quality={"rmse": Quantity(1.0, "pKd")})
+        for weights in ("random", "pretrained")
+    ]
+    cells = {row["workload/variant"]: row["quality"] for row in rows_of(render_leaderboard(records, Claims(), {}, tmp_path)) if "quality" in row}
+    assert cells["affinity-v2/random"].endswith(" (random weights)")
+    assert "random" not in cells["affinity-v2/pretrained"]
+
+
 def test_order_of_records_does_not_matter(records: list[Record], claims: Claims, tmp_path: Path) -> None:
     shuffled = random.Random(1).sample(records, len(records))
     assert render_leaderboard(shuffled, claims, HEADS, tmp_path) == render_leaderboard(records, claims, HEADS, tmp_path)

@@ -1,0 +1,189 @@
+"""Published HyenaDNA weights: found, loaded without running the file's code, and held against the architecture key by key.
+
+Two layouts are known: the original one (`model.backbone...`, below `state_dict` in a Lightning file, blocks perhaps wrapped in
+`.layer.`) and the `-hf` one (`hyena.backbone...`, safetensors). Tables that follow from formulas are compared with them and left out.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import re
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from datasets.card import DataError, hash_files
+from models.hyenadna.network import HyenaConfig, HyenaDNA
+from models.hyenadna.operator import decay_rates, position_features
+from models.hyenadna.tokens import PADDED_SIZE
+
+ENVIRONMENT = "ASSAY_WEIGHTS"
+FILES = ("model.safetensors", "pytorch_model.bin", "weights.ckpt")
+"""What a folder of weights may hold, the best first."""
+TABLE_TOLERANCE = 1e-5
+"""Largest difference between a stored table and its formula: float32 leaves 6e-8, a table that was trained leaves more."""
+
+_GLOBAL = re.compile(r"GLOBAL (\S+)")
+_PREFIX = re.compile(r"^(?:model\.|hyena\.)?(?=backbone\.|lm_head\.)")
+_TABLE = re.compile(r"layers\.\d+\.mixer\.filter_fn\.(pos_emb\.z|pos_emb\.t|modulation\.deltas)$")
+_ALIAS = re.compile(r"(layers\.\d+\.mixer\.filter_fn\.implicit_filter\.)[35]\.freq$")
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """A checkpoint that fits: tensors by the backbone's own names, where they came from, and the file's sha256."""
+
+    tensors: Mapping[str, Tensor]
+    path: Path
+    sha256: str
+
+
+def find_weights(config: HyenaConfig, data: Path | None) -> Path | None:
+    """The checkpoint file of a size, or None where there is none.
+
+    Looks for the folder hyenadna-<name>/ in $ASSAY_WEIGHTS or, where that is not set, in <data>/weights/. Raises DataError for a
+    folder that is named but not there, and for one that holds no checkpoint.
+    """
+    named = os.environ.get(ENVIRONMENT)
+    if named and not Path(named).is_dir():
+        raise DataError(named, f"${ENVIRONMENT} names a folder that is not there", f"Correct ${ENVIRONMENT}, or unset it to use random weights")
+    root = Path(named) if named else data / "weights" if data else None
+    folder = None if root is None else root / f"hyenadna-{config.name}"
+    if folder is None or not folder.is_dir():
+        return None
+    for name in FILES:
+        if (folder / name).is_file():
+            return folder / name
+    raise DataError(folder, "holds no checkpoint", f"Put one of {', '.join(FILES)} there, or remove the folder to use random weights")
+
+
+def load_weights(path: Path, config: HyenaConfig) -> Weights:
+    """The checkpoint's tensors for a backbone of this size.
+
+    Raises DataError for a file that cannot be read or would have to run code, and for a checkpoint of another architecture, naming the
+    first key, in the order of the network, that is missing, unknown or of another shape.
+    """
+    found = _rename(_read(path), path)
+    head = found.pop("lm_head.weight", None)  # of the language model: no part of the backbone
+    tables = {key: found.pop(key) for key in list(found) if _TABLE.search(key)}
+    _check_aliases(path, found)
+    _check_keys(path, config, found)
+    _check_tables(path, config, tables)
+    if head is not None:
+        _expect_shape(path, config, "lm_head.weight", head, (PADDED_SIZE, config.width))
+    return Weights({key: tensor.float() for key, tensor in found.items()}, path, hash_files([path]))
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    if path.suffix == ".safetensors":
+        try:
+            return load_file(path)
+        except (SafetensorError, OSError) as error:
+            raise DataError(path, f"is not a readable safetensors file: {error}", "Download it again") from None
+    try:
+        loaded = _load_tensors(path)
+    except pickle.UnpicklingError as error:
+        named = _GLOBAL.search(str(error))
+        problem = f"holds more than tensors ({named[1] if named else 'its pickle is damaged'}) and is not opened, because reading it could run code"
+        remedy = "Take the `-hf` checkpoint (model.safetensors), or, if you trust the file, save its tensors alone: torch.save(checkpoint['state_dict'], path)"
+        raise DataError(path, problem, remedy) from None
+    except (OSError, RuntimeError, EOFError, ValueError) as error:
+        raise DataError(path, f"is not a readable checkpoint: {next(iter(str(error).splitlines()), type(error).__name__)}", "Download it again") from None
+    state = loaded.get("state_dict", loaded) if isinstance(loaded, Mapping) else None
+    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise DataError(path, "holds no table of tensors", "Give a state dict, bare or below the key state_dict")
+    return dict(state)
+
+
+class _Inert:
+    """Stands for every object that a checkpoint pickles beside its tensors: takes whatever it is given and does nothing with it."""
+
+    def __new__(cls, *_args: object) -> Self:
+        return super().__new__(cls)
+
+    def __init__(self, *_args: object) -> None:
+        pass
+
+    def __setstate__(self, _state: object) -> None:
+        pass
+
+
+def _load_tensors(path: Path) -> Any:
+    """What `torch.load` reads of a file without importing or calling anything that the file names, save torch's own list of safe names.
+
+    The original Lightning files pickle configuration and optimiser objects beside the weights. torch's restricted unpickler finds all
+    such names without resolving them; each is then read as an inert stand-in, so that the tensors can be had and no code is run.
+    """
+    strange = torch.serialization.get_unsafe_globals_in_checkpoint(path) if zipfile.is_zipfile(path) else []
+    with torch.serialization.safe_globals([(_Inert, name) for name in strange]):
+        return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _rename(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """Keys of either layout to the backbone's own names."""
+    found: dict[str, Tensor] = {}
+    for key, tensor in state.items():
+        name = _PREFIX.sub("", key).removeprefix("backbone.")
+        name = name.replace(".mixer.layer.", ".mixer.").replace(".mlp.layer.", ".mlp.")
+        if name in found:
+            raise DataError(path, f"holds {name} twice, the second time as {key}", "Give a checkpoint of one network")
+        found[name] = tensor
+    return found
+
+
+def _check_tables(path: Path, config: HyenaConfig, tables: Mapping[str, Tensor]) -> None:
+    """Stored tables against their formulas. Their lengths tell apart sizes that have equal weights, e.g. medium-160k and large-1m."""
+    if not tables:
+        return
+    features = position_features(config.longest, config.longest)
+    # only the magnitude of a decay rate acts
+    formulas = {"pos_emb.z": features[None], "pos_emb.t": features[None, :, :1], "modulation.deltas": decay_rates(config.width).abs()[None, None]}
+    for layer in range(config.layers):
+        for table, formula in formulas.items():
+            key = f"layers.{layer}.mixer.filter_fn.{table}"
+            if key not in tables:
+                continue
+            _expect_shape(path, config, key, tables[key], tuple(formula.shape))
+            stored = tables[key].abs() if table == "modulation.deltas" else tables[key]
+            gap = float((stored.float() - formula).abs().max())
+            if not gap <= TABLE_TOLERANCE * float(formula.abs().max()):
+                raise DataError(path, f"{key} departs from its formula by {gap:.2g}: it was trained or damaged", "Give a checkpoint with fixed tables")
+
+
+def _check_aliases(path: Path, found: dict[str, Tensor]) -> None:
+    for key in list(found):
+        if match := _ALIAS.search(key):
+            alias, first = found.pop(key), found.get(f"{match[1]}1.freq")
+            if first is None or not torch.equal(alias, first):
+                raise DataError(path, f"{key} differs from {match[1]}1.freq; the sines of a filter share one frequency", "Give a published checkpoint")
+
+
+def _check_keys(path: Path, config: HyenaConfig, found: Mapping[str, Tensor]) -> None:
+    with torch.device("meta"):
+        expected = HyenaDNA(config).state_dict()
+    for key, wanted in expected.items():
+        if key not in found:
+            raise _mismatch(path, config, key, f"missing, {config.name} needs shape {tuple(wanted.shape)}")
+        _expect_shape(path, config, key, found[key], tuple(wanted.shape))
+        if not torch.isfinite(found[key]).all():
+            raise DataError(path, f"{key} holds values that are not finite", "Download the checkpoint again")
+    for key, tensor in found.items():
+        if key not in expected:
+            raise _mismatch(path, config, key, f"of shape {tuple(tensor.shape)}, which {config.name} does not have")
+
+
+def _expect_shape(path: Path, config: HyenaConfig, key: str, tensor: Tensor, expected: tuple[int, ...]) -> None:
+    if tuple(tensor.shape) != expected:
+        raise _mismatch(path, config, key, f"of shape {tuple(tensor.shape)}, {config.name} needs {expected}")
+
+
+def _mismatch(path: Path, config: HyenaConfig, key: str, difference: str) -> DataError:
+    return DataError(path, f"is a checkpoint of another architecture: {key} is {difference}", f"Give the checkpoint of hyenadna-{config.name}")

@@ -1,0 +1,124 @@
+"""A HyenaDNA workload: the splice family's data and metrics behind another network, and where its weights come from."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+
+from bench.case import Case, Quantity
+from datasets.card import DatasetCard, DatasetIdentity, hash_files
+from models.hyenadna.checkpoints import ENVIRONMENT, Weights, find_weights, load_weights
+from models.hyenadna.network import count_published_numbers
+from models.hyenadna.recipes import HyenaRecipe, resolve_hyena
+from models.splice.data import identify_data, open_data
+from models.splice.declaration import MODULES as SPLICE_MODULES
+from models.splice.declaration import Score
+from models.splice.recipes import ResolvedRecipe
+from models.training import TrainingSession
+from models.workload import Array, Resources, Target, Variant
+
+MODULES = (
+    *SPLICE_MODULES,
+    "models.hyenadna.checkpoints",
+    "models.hyenadna.declaration",
+    "models.hyenadna.heads",
+    "models.hyenadna.network",
+    "models.hyenadna.operator",
+    "models.hyenadna.recipes",
+    "models.hyenadna.tasks",
+    "models.hyenadna.tokens",
+)
+
+
+@dataclass(kw_only=True)
+class HyenaWorkload:
+    """Implements models.workload.Workload; `recipes` holds the recipe of each variant."""
+
+    name: str
+    summary: str
+    source: str
+    target: Target
+    variants: Mapping[str, Variant]
+    recipes: Mapping[str, HyenaRecipe]
+    score_predictions: Score
+    family: str = "splice"
+    modules: Sequence[str] = field(default=MODULES)
+
+    def facts(self, variant: str) -> Mapping[str, float]:
+        """parameters: of the backbone; with_head and head: of the whole predictor and of what is not backbone; trained: those that
+        the variant lets learn; published_numbers: in the tensors of the `-hf` checkpoint, tables included; checkpoint_mb: 10^6 bytes
+        of float32 weights of the whole predictor; context_nt: longest sequence in nucleotides."""
+        recipe = self.recipes[variant]
+        with torch.device("meta"):
+            model = recipe.build()
+        whole = sum(p.numel() for p in model.parameters())
+        backbone = sum(p.numel() for p in model.backbone.parameters())
+        return {
+            "parameters": float(backbone),
+            "head_parameters": float(whole - backbone),
+            "parameters_with_head": float(whole),
+            "trained_parameters": float(sum(p.numel() for p in model.parameters() if p.requires_grad)),
+            "published_numbers": float(count_published_numbers(recipe.config, backbone)),
+            "checkpoint_mb": whole * torch.finfo(torch.float32).bits / 8 / 1e6,
+            "context_nt": float(recipe.config.context),
+        }
+
+    def recipe(self, case: Case) -> Mapping[str, object]:
+        return self._resolve(case).to_dict() | self.recipes[case.variant].to_dict()
+
+    def identify(self, case: Case, data: Path | None) -> DatasetIdentity:
+        path = find_weights(self.recipes[case.variant].config, data)
+        return _join(identify_data(self._resolve(case), case, data), None if path is None else hash_files([path]))
+
+    def open(self, case: Case, resources: Resources) -> TrainingSession:
+        variant, resolved = self.recipes[case.variant], self._resolve(case)
+        training = resolved.run.training if resources.batch is None else replace(resolved.run.training, batch=resources.batch)
+        path = find_weights(variant.config, resources.data)
+        weights = None if path is None else load_weights(path, variant.config)
+        data = open_data(resolved, case, resources.data, resources.cache)
+        return TrainingSession(
+            variant.task(variant.build, data.test, weights),
+            data.splits,
+            training,
+            card=_annotate(data.card, variant, weights),
+            conditions={
+                "dataset": data.card.identity.name,
+                "targets": str(variant.targets),
+                "weights": "random" if weights is None else "pretrained",
+                "n_train": data.card.rows["train"],
+                "n_test": data.card.rows["test"],
+                "length_nt": data.test.length,
+                "epochs": training.epochs,
+                "batch": training.batch,
+            },
+            unit="variants",
+            device=resources.device,
+            precision=case.precision,
+            seed=resources.seed,
+        )
+
+    def score(self, truth: Array, prediction: Array, groups: Array | None = None) -> Mapping[str, Quantity]:
+        return self.score_predictions(truth, prediction, groups)
+
+    def _resolve(self, case: Case) -> ResolvedRecipe:
+        return resolve_hyena(self.recipes[case.variant], case)
+
+
+def _join(identity: DatasetIdentity, weights_sha256: str | None) -> DatasetIdentity:
+    """Results from other weights are as little comparable as results on other data: the hash covers both."""
+    if weights_sha256 is None:
+        return identity
+    return replace(identity, sha256=hashlib.sha256(f"{identity.sha256} {weights_sha256}".encode()).hexdigest())
+
+
+def _annotate(card: DatasetCard, variant: HyenaRecipe, weights: Weights | None) -> DatasetCard:
+    if weights is None:
+        folder = f"hyenadna-{variant.model}"
+        note = f"backbone: random weights, because neither ${ENVIRONMENT}/{folder} nor weights/{folder} in the data folder is there"
+    else:
+        note = f"backbone: {weights.path.parent.name}/{weights.path.name}, sha256 {weights.sha256}"
+    return replace(card, identity=_join(card.identity, None if weights is None else weights.sha256), notes=(*card.notes, note))

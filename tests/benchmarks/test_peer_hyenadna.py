@@ -1,0 +1,87 @@
+"""The peer must compute what the suite computes, or the comparison is worth nothing."""
+
+import json
+
+import pytest
+import torch
+
+from bench.case import ExitCode, Quantity
+from benchmarks import peer_hyenadna
+from benchmarks.peer_hyenadna import judge, make_model, prepare
+from benchmarks.peer_training import Lane, Result
+from benchmarks.plain_hyenadna import make_plain_backbone
+from models.hyenadna.network import CONFIGS, HyenaDNA
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def test_plain_backbone_computes_what_the_suites_does():
+    torch.manual_seed(0)
+    suites = HyenaDNA(CONFIGS["tiny-1k"]).eval()
+    plain = make_plain_backbone(suites).eval()
+    assert {name: tuple(p.shape) for name, p in plain.named_parameters()} == {name: tuple(p.shape) for name, p in suites.named_parameters()}
+    ids = torch.randint(7, 12, (2, 503))
+    torch.testing.assert_close(plain(ids), suites(ids), atol=1e-4, rtol=1e-4)
+    for network in (suites, plain):
+        network(ids).square().sum().backward()
+    for (name, own), (_, other) in zip(suites.named_parameters(), plain.named_parameters(), strict=True):
+        assert own.grad is not None, name
+        assert other.grad is not None, name
+        assert torch.allclose(own.grad, other.grad, atol=1e-2 * float(other.grad.abs().max()), rtol=1e-3), name
+
+
+def test_peer_computes_its_filter_at_every_call_and_the_suite_once(monkeypatch):
+    asked = []
+    sine = torch.sin
+
+    def count(x):
+        asked.append(len(x))
+        return sine(x)
+
+    monkeypatch.setattr(torch, "sin", count)
+    ids = torch.randint(7, 12, (1, 20))
+    for lane, expected in ((Lane.PEER, 2 * 2 * 3), (Lane.CLOSED, 2 * 3)):  # calls, layers, sines
+        backbone = make_model("tiny-1k", lane).backbone.eval()
+        asked.clear()
+        with torch.inference_mode():
+            backbone(ids)
+            backbone(ids)
+        assert len(asked) == expected
+
+
+@pytest.mark.parametrize("work", ["inference", "training"])
+def test_lanes_do_the_same_work(work):
+    contest = prepare(work, "tiny-1k", rows=4, batch=2, length=61)
+    losses = {lane: contest.measure_loss(contest.train[lane](1)) for lane in Lane}
+    assert losses[Lane.CLOSED] == pytest.approx(losses[Lane.PEER], rel=1e-3)
+    assert losses[Lane.OPEN] == pytest.approx(losses[Lane.PEER], rel=0.05)
+    assert contest.samples == 4
+
+
+@pytest.mark.parametrize(
+    ("lane", "low", "high", "loss", "expected"),
+    [
+        (Lane.CLOSED, 0.9, 1.1, 1.001, []),
+        (Lane.CLOSED, 0.8, 0.99, 1.0, ["slower than the peer"]),
+        (Lane.OPEN, 1.4, 1.6, 1.0, []),
+        (Lane.OPEN, 1.2, 1.4, 1.02, ["less than 1.5 times the peer", "loss differs from the peer's"]),
+    ],
+)
+def test_verdicts(lane, low, high, loss, expected):
+    ratio = Quantity((low + high) / 2, "x peer", 9, low, high)
+    assert judge(Result("w", lane, Quantity(1.0, "rows/s"), ratio, Quantity(1.0, "loss"), Quantity(loss, "x peer"))) == expected
+
+
+def test_command_prints_json_or_a_table(capsys):
+    small = ["--model", "tiny-1k", "--rows", "4", "--batch", "2", "--length", "61", "--rounds", "1", "--work", "inference"]
+    assert peer_hyenadna.main([*small, "--json"]) == ExitCode.OK
+    report = json.loads(capsys.readouterr().out)
+    assert [(entry["lane"], entry["failures"]) for entry in report] == [(lane.value, []) for lane in Lane]
+    assert peer_hyenadna.main(small) == ExitCode.OK
+    assert capsys.readouterr().out.splitlines()[2].endswith("too few rounds")
