@@ -1,0 +1,3 @@
+"""DNABERT-2 and DNABERT-S."""
+
+WORKLOADS = ()
