@@ -62,7 +62,7 @@ class PublishedTokenizer:
             raise MissingData(path, "not found, and ids of another tokenizer would mean other tokens to these weights", remedy)
         try:
             self._tokenizer = import_transformers().PreTrainedTokenizerFast(tokenizer_file=str(path))
-        except Exception as error:  # the library raises bare Exception for a malformed file
+        except Exception as error:  # noqa: BLE001  # the library raises bare Exception for a malformed file
             raise DataError(path, f"is no tokenizer: {str(error).splitlines()[0]}", _REMEDY) from None
         self._check(path)
 

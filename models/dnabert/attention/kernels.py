@@ -9,6 +9,9 @@ row_qkv and row_out are the strides of T in qkv and in [T, heads, D]; statistics
 Sources: Dao 2023 (FlashAttention-2), Press et al. 2022 (ALiBi).
 """
 
+# ruff: noqa: ANN001, ANN201, N803, D103  (the compiler reads signatures, not annotations)
+# mypy: disallow-untyped-defs=False, disallow-untyped-decorators=False
+
 from __future__ import annotations
 
 import triton

@@ -55,7 +55,7 @@ def compile_apart(kernel: str, arch: int, dtype: str, seconds: float = SECONDS) 
     command = [sys.executable, "-m", "models.dnabert.attention.aot", kernel, str(arch), dtype]
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     try:
-        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=seconds)
+        done = subprocess.run(command, check=False, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=seconds)
     except subprocess.TimeoutExpired:
         return Compiled(kernel, arch, dtype, None, failure=f"the compiler did not finish within {seconds:g} s")
     if done.returncode != 0:
@@ -104,7 +104,7 @@ def compare_interpreted(dtype: str, seconds: float = SECONDS) -> dict[str, float
         raise ValueError(f"the interpreter computes float32 and float16 rightly, not {dtype}")
     environment = os.environ | {"TRITON_INTERPRET": "1"}
     command = [sys.executable, "-m", "models.dnabert.attention.interpreted", dtype]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=seconds)
+    done = subprocess.run(command, check=False, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=seconds)
     if done.returncode != 0:
         raise RuntimeError((done.stderr.strip().splitlines() or ["no message"])[-1])
     differences: dict[str, float] = json.loads(done.stdout.strip().splitlines()[-1])

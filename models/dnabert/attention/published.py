@@ -3,6 +3,9 @@
 `trans_b` existed only in Triton's source before its rewrite of December 2022; no released wheel has it, 2.x included.
 """
 
+# ruff: noqa: ANN001, ANN201, N803, D103  (the compiler reads signatures, not annotations)
+# mypy: disallow-untyped-defs=False, disallow-untyped-decorators=False
+
 from __future__ import annotations
 
 import triton
