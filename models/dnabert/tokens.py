@@ -90,8 +90,8 @@ def encode_rows(tokenizer: Tokenizer, sequences: Sequence[str], source: Path | s
     encoded = tokenizer.encode(sequences)
     lengths = np.array([len(ids) for ids in encoded])
     if lengths.max() > MAX_TOKENS:
-        row = int(lengths.argmax())
-        raise DataError(source, f"the sequence makes {lengths[row]:,} tokens, at most {MAX_TOKENS:,} are taken", "Shorten it", row=first_row + row)
+        worst = int(lengths.argmax())
+        raise DataError(source, f"the sequence makes {lengths[worst]:,} tokens, at most {MAX_TOKENS:,} are taken", "Shorten it", row=first_row + worst)
     ids = np.full((len(encoded), int(lengths.max())), SPECIAL["[PAD]"], dtype=np.int64)
     for row, tokens in zip(ids, encoded, strict=True):
         row[: len(tokens)] = tokens

@@ -25,7 +25,7 @@ def attend(qkv: Tensor, packing: Packing, slopes: Tensor) -> Tensor:
     padded = qkv.new_zeros(batch * longest, 3, heads, width).index_copy(0, rows, qkv)
     query, key, value = padded.view(batch, longest, 3, heads, width).permute(2, 0, 3, 1, 4)
     scores = query @ key.transpose(-1, -2) / width**0.5 + mask
-    attended = scores.softmax(dim=-1).to(value.dtype) @ value
+    attended: Tensor = scores.softmax(dim=-1).to(value.dtype) @ value
     return attended.transpose(1, 2).reshape(batch * longest, heads, width).index_select(0, rows)
 
 

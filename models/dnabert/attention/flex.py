@@ -36,8 +36,9 @@ def attend(qkv: Tensor, packing: Packing, slopes: Tensor) -> Tensor:
 def _load(device: str) -> Callable[..., Any]:
     from torch.nn.attention.flex_attention import flex_attention
 
+    attention: Any = flex_attention
     # on a CPU the compiler takes most of a minute for what is there a reference only
-    return flex_attention if device == "cpu" else torch.compile(flex_attention, dynamic=True)
+    return cast(Callable[..., Any], attention if device == "cpu" else torch.compile(attention, dynamic=True))
 
 
 def _make_block_mask(packing: Packing, device: torch.device) -> Any:

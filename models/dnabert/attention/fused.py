@@ -53,7 +53,7 @@ def attend(qkv: Tensor, packing: Packing, slopes: Tensor) -> Tensor:
     """See models.dnabert.attention.registry.Backend. Raises ValueError for a head width that the kernels do not take."""
     if qkv.shape[-1] not in WIDTHS:
         raise ValueError(f"the Triton kernels take heads of {', '.join(map(str, WIDTHS))} channels, not of {qkv.shape[-1]}; choose another attention")
-    return cast(Tensor, _FusedAttention.apply(qkv.contiguous(), packing, slopes))
+    return cast(Tensor, _FusedAttention.apply(qkv.contiguous(), packing, slopes))  # type: ignore[no-untyped-call]
 
 
 class _FusedAttention(torch.autograd.Function):

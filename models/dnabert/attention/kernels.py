@@ -10,7 +10,7 @@ Sources: Dao 2023 (FlashAttention-2), Press et al. 2022 (ALiBi).
 """
 
 # ruff: noqa: ANN001, ANN201, N803, D103  (the compiler reads signatures, not annotations)
-# mypy: disallow-untyped-defs=False, disallow-untyped-decorators=False
+# mypy: disallow-untyped-defs=False, disallow-incomplete-defs=False, disallow-untyped-decorators=False
 
 from __future__ import annotations
 

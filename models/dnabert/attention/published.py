@@ -4,7 +4,7 @@
 """
 
 # ruff: noqa: ANN001, ANN201, N803, D103  (the compiler reads signatures, not annotations)
-# mypy: disallow-untyped-defs=False, disallow-untyped-decorators=False
+# mypy: disallow-untyped-defs=False, disallow-incomplete-defs=False, disallow-untyped-decorators=False
 
 from __future__ import annotations
 
