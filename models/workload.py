@@ -73,7 +73,7 @@ class Session(Protocol):
 
     card: DatasetCard
     conditions: Mapping[str, str | int | float]  # what claims' `where` speak of: dataset, n_train, n_test, batch, epochs
-    unit: str  # what one sample is: "pairs", "variants", "sequences"
+    unit: str  # what one sample is: "pairs", "variants", "sequences"; empty: there is nothing to time
     model: nn.Module
 
     def step(self) -> int:

@@ -1,0 +1,1 @@
+"""Attention with symmetric ALiBi over ragged batches: one interface, one registry, five backends."""

@@ -1,0 +1,46 @@
+"""The comparison is only worth something when every lane embeds the same: that is what is tested here."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks.peer_dnabert import Lane, check_agreement, compete, falls_short, main, prepare
+from benchmarks.plain_dnabert import make_bias
+from models.dnabert.attention.packing import alibi_bias, alibi_slopes
+
+SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "peer_dnabert.py"
+
+
+@pytest.mark.parametrize("heads", [4, 12])
+def test_both_ways_to_write_the_bias_agree(heads):
+    torch.testing.assert_close(make_bias(heads, 20), alibi_bias(alibi_slopes(heads), 20), atol=1e-6, rtol=0)
+
+
+def test_lanes_agree_and_one_that_does_not_is_refused():
+    contest = prepare(layers=1, sequences=3, shortest=4, longest=20)
+    results = compete(contest, rounds=1)
+    assert [result.lane for result in results] == list(Lane)
+    assert results[0].ratio.value == 1
+    assert not falls_short(results)  # one round has no interval, and judges nothing
+    wrong = replace(contest, embed={**contest.embed, Lane.OURS: lambda: contest.embed[Lane.PEER]() + 1e-3})
+    with pytest.raises(ValueError, match=r"assay, sdpa by length: embeddings differ by 0\.001"):
+        check_agreement(wrong)
+
+
+def test_wrong_use_is_refused():
+    with pytest.raises(SystemExit, match="2"):
+        main(["--rounds", "0"])
+
+
+def test_the_script_prints_one_document():
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), "--rounds", "1", "--layers", "1", "--sequences", "2", "--longest", "16", "--json"], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert [result["lane"] for result in document["results"]] == list(Lane)
