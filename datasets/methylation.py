@@ -54,7 +54,9 @@ class Reads:
 class ReadSource(Protocol):
     """Any number of reads, of which only those asked for are in memory."""
 
-    classes: Sequence[str]
+    @property
+    def classes(self) -> Sequence[str]:
+        """Names, by label."""
 
     @property
     def length(self) -> int:

@@ -171,7 +171,7 @@ class Hdf5Reads:
         self.label = np.asarray(self._file.attrs["tissue_labels"], dtype=np.int64)
 
     def __len__(self) -> int:
-        return len(self.label) * self._regions
+        return len(self.label) * int(self._regions)
 
     def take(self, rows: Array) -> Reads:
         def read(number: int, regions: Array) -> tuple[Array, Array]:
