@@ -59,10 +59,14 @@ class NpzSample:
         check_reads(tokens, states, self.path, rows)
         return tokens.astype(np.uint8), states.astype(np.uint8)
 
-    def measure_regions(self) -> Array:
-        """float32 [regions] methylation of each region, read chunk by chunk."""
-        parts = (self.take(np.arange(start, min(start + CHUNK, len(self)))) for start in range(0, len(self), CHUNK))
-        return np.concatenate([average_states(states) for _, states in parts])
+
+def measure_samples(source: NpzReads | Hdf5Reads) -> Array:
+    """float32 [files, regions] methylation of every region of every sample, read chunk by chunk."""
+    measured = np.empty(len(source), dtype=np.float32)
+    for start in range(0, len(source), CHUNK):
+        rows = np.arange(start, min(start + CHUNK, len(source)))
+        measured[rows] = average_states(source.take(rows).states)
+    return measured.reshape(-1, source.regions)
 
 
 def average_states(states: Array) -> Array:
@@ -132,21 +136,21 @@ class NpzReads:
         """Raises DataError where the first file breaks the contract or a tissue has no name among `classes`."""
         if (worst := int(samples.label.max())) >= len(classes):
             raise DataError(samples.paths[int(samples.label.argmax())], f"is of tissue {worst}, of {len(classes)}", "Correct tissue_index in the list")
-        self.classes, self._samples = classes, samples
+        self.classes, self._samples, self.label = classes, samples, samples.label
         self._open: Callable[[int], NpzSample] = lru_cache(OPEN_FILES)(lambda number: NpzSample(samples.paths[number]))
-        self._regions = len(self._open(0))
+        self.regions = len(self._open(0))
 
     def __len__(self) -> int:
-        return len(self._samples.paths) * self._regions
+        return len(self._samples.paths) * self.regions
 
     def take(self, rows: Array) -> Reads:
         def read(number: int, regions: Array) -> tuple[Array, Array]:
             sample = self._open(number)
-            if len(sample) != self._regions:
-                raise DataError(sample.path, f"has {len(sample)} regions, the first file {self._regions}", "Give files of the same regions")
+            if len(sample) != self.regions:
+                raise DataError(sample.path, f"has {len(sample)} regions, the first file {self.regions}", "Give files of the same regions")
             return sample.take(regions)
 
-        return _gather(rows, self._regions, self._samples.label, read)
+        return _gather(rows, self.regions, self._samples.label, read)
 
 
 class Hdf5Reads:
@@ -166,12 +170,12 @@ class Hdf5Reads:
         except OSError as error:
             raise DataError(path, f"is no readable HDF5 file ({error})", _AGAIN) from None
         self._tokens, self._states = (self._find(name) for name in _MEMBERS)
-        files, self._regions, _ = self._tokens.shape
+        files, self.regions = (int(size) for size in self._tokens.shape[:2])
         self._check_attributes(files)
         self.label = np.asarray(self._file.attrs["tissue_labels"], dtype=np.int64)
 
     def __len__(self) -> int:
-        return len(self.label) * int(self._regions)
+        return len(self.label) * self.regions
 
     def take(self, rows: Array) -> Reads:
         def read(number: int, regions: Array) -> tuple[Array, Array]:
@@ -183,7 +187,7 @@ class Hdf5Reads:
             check_reads(tokens, states, f"{self.path}, sample {number}", regions)
             return tokens.astype(np.uint8), states.astype(np.uint8)
 
-        return _gather(rows, self._regions, self.label, read)
+        return _gather(rows, self.regions, self.label, read)
 
     def _find(self, name: str) -> Any:
         data = self._file.get(name)
@@ -195,7 +199,7 @@ class Hdf5Reads:
 
     def _check_attributes(self, files: int) -> None:
         attributes = self._file.attrs
-        expected = {"n_regions_per_file": self._regions, "seq_length": TOKENS}
+        expected = {"n_regions_per_file": self.regions, "seq_length": TOKENS}
         for name, value in expected.items():
             if name not in attributes or int(attributes[name]) != value:
                 raise DataError(self.path, f"attribute {name} is {attributes.get(name)}, the data have {value}", _AGAIN)

@@ -57,7 +57,7 @@ def identify_reads(resolved: ResolvedRead, case: Case, data: Path | None) -> Dat
         case "methylbert":
             return identify_methylbert(_folder(data))
         case "files":
-            return DatasetIdentity("tissuebert-files", hash_files(_locate(data)), synthetic=False)
+            return identify_files(data)
         case _:
             rows = _twin_rows(resolved)
             return identify_read_twin(rows, min(resolved.regions, rows), resolved.bases, resolved.recipe.shape.classes)
@@ -112,7 +112,7 @@ def _open_sources(name: str, resolved: ResolvedRead, data: Path | None) -> tuple
         case "methylbert":
             return read_methylbert(_folder(data), "train"), read_methylbert(_folder(data), "test")
         case "files":
-            return _open_files(_folder(data), "train"), _open_files(_folder(data), "test")
+            return open_files(data, "train"), open_files(data, "test")
         case _:
             rows = _twin_rows(resolved)
             twin = ReadTwin(rows, min(resolved.regions, rows), resolved.bases, resolved.recipe.shape.classes)
@@ -160,8 +160,14 @@ def _locate(data: Path | None) -> list[Path]:
     return found
 
 
-def _open_files(data: Path, part: str) -> ReadSource:
-    folder = data / FILES
+def identify_files(data: Path | None) -> DatasetIdentity:
+    """Identity of the user's files by their bytes. Raises MissingData where they are not there."""
+    return DatasetIdentity("tissuebert-files", hash_files(_locate(data)), synthetic=False)
+
+
+def open_files(data: Path | None, part: str) -> NpzReads | Hdf5Reads:
+    """The user's files of a part, `train` or `test`: HDF5 where it is there, else the NPZ files of the list. Raises MissingData, DataError."""
+    folder = _folder(data) / FILES
     if (folder / f"{part}.h5").is_file():
         return Hdf5Reads(folder / f"{part}.h5", TISSUES)
     return NpzReads(read_list(folder / f"{part}.csv"), TISSUES)

@@ -9,7 +9,7 @@ import pytest
 
 from datasets.card import DataError, MissingData
 from datasets.methylation import PAD, TISSUES, TOKENS
-from datasets.methylation_files import Hdf5Reads, NpzReads, NpzSample, average_states, read_list
+from datasets.methylation_files import Hdf5Reads, NpzReads, NpzSample, average_states, measure_samples, read_list
 from datasets.methylation_twin import ReadTwin
 
 REGIONS = 6
@@ -85,10 +85,11 @@ def _resident():
 
 def test_region_methylation_is_the_share_of_methylated_among_measured(tmp_path, arrays):
     assert average_states(np.array([[0, 1, 1, 2], [2, 2, 2, 2]])).tolist() == [pytest.approx(2 / 3), 0.0]
-    write_npz(tmp_path, arrays)
-    measured = NpzSample(tmp_path / "s1.npz").measure_regions()
-    np.testing.assert_array_equal(measured, average_states(arrays["methylation"][1]))
-    assert measured.dtype == np.float32
+    for source in open_both(tmp_path, arrays):
+        measured = measure_samples(source)
+        assert measured.shape == (3, REGIONS)
+        assert measured.dtype == np.float32
+        np.testing.assert_array_equal(measured[1], average_states(arrays["methylation"][1]))
 
 
 def spoil(tmp_path, arrays, name, change):
