@@ -190,3 +190,14 @@ def test_ours_trains_like_transformers_from_the_same_weights(tmp_path):
             optimiser.step()
     with torch.no_grad():
         torch.testing.assert_close(theirs(tokens), ours(tokens), rtol=0, atol=1e-3)
+
+
+def test_a_tissuebert_training_resumes_to_the_same_weights(tmp_path):
+    small, case = make_small(tissuebert), make_case(division=Division.OPEN)
+    whole, resumed = (small.open(case, Resources(device=CPU, data=None, batch=None, seed=1, cache=tmp_path)) for _ in range(2))
+    path = tmp_path / "c.safetensors"
+    whole.fit(lambda done, total, note: whole.save_checkpoint(path) if done == 3 else None)
+    resumed.load_checkpoint(path)
+    resumed.fit(lambda *_: None)
+    for name, weights in whole.model.state_dict().items():
+        assert torch.equal(weights, resumed.model.state_dict()[name]), name
