@@ -148,6 +148,7 @@ class Execution:
         """Quality of the present weights on the test split."""
         self.progress(0, 0, "scoring")
         self.quality |= session.evaluate()
+        self.curves |= getattr(session, "curves", {})  # a session may leave some, e.g. the rows of a confusion matrix
 
     def finish(self, outcome: Outcome, reason: str | None) -> Path:
         """Writes the record, whatever happened before, and returns its path."""

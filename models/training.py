@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -21,22 +22,26 @@ from torch import Tensor, nn
 
 from bench.case import Precision, Quantity, Unsupported
 from datasets.card import DatasetCard
+from models.checkpoint import Parts, Place, load_training, save_training
 from models.workload import History, Progress
 
 Batch = tuple[Tensor, ...]
+
+_BY_UPDATE = (torch.optim.lr_scheduler.OneCycleLR, torch.optim.lr_scheduler.LambdaLR)  # all other schedules advance by epoch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schedule:
     """A learning-rate schedule by its standard name; fields that a kind does not use are ignored by it."""
 
-    kind: Literal["constant", "plateau", "cosine", "cosine-restarts", "one-cycle"] = "constant"
+    kind: Literal["constant", "plateau", "cosine", "cosine-restarts", "one-cycle", "warm-up"] = "constant"
     factor: float = 0.5  # plateau
     patience: int = 5  # plateau, in epochs
     first_cycle: int = 20  # cosine-restarts: T_0, in epochs
     cycle_growth: int = 2  # cosine-restarts: T_mult
     floor: float = 0.0  # cosine kinds: eta_min
     peak: float = 0.0  # one-cycle: the maximum learning rate
+    share: float = 0.1  # warm-up: of all updates, in which the learning rate rises in a straight line; constant afterwards
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,6 +163,7 @@ class TrainingSession:
         self._shuffle = torch.Generator().manual_seed(self._seed)
         self._pending: list[Tensor] = []
         self._inference_at = 0
+        self._place, self._resumed, self._began = Place(), False, time.perf_counter()
 
     def step(self) -> int:
         if not self._pending:
@@ -178,38 +184,59 @@ class TrainingSession:
         return min(batch, len(test[0]) - start)
 
     def fit(self, progress: Progress, after_epoch: Callable[[], None] | None = None) -> History:
-        self._restart()
-        recipe, epochs = self._recipe, self._recipe.epochs
-        train_loss: list[float] = []
-        validation_loss: list[float] = []
-        seconds: list[float] = []
-        first = math.nan
-        best, best_epoch, best_weights, stopped = math.inf, 0, None, False
-        began = time.perf_counter()
-        for epoch in range(epochs):
-            loss, first_of_epoch = self._train_epoch(_EpochProgress(progress, epoch, epochs, self._steps_per_epoch))
-            first = first_of_epoch if epoch == 0 else first
-            train_loss.append(loss)
-            watched = loss
-            if self._splits.validation is not None:
-                watched = self._mean_loss(self._splits.validation)
-                validation_loss.append(watched)
-            seconds.append(time.perf_counter() - began)
+        """The whole recipe, or what is left of it after `load_checkpoint`. `progress` may call `save_checkpoint`."""
+        if not self._resumed:
+            self._restart()
+        self._resumed = False
+        at, recipe = self._place, self._recipe
+        self._began = time.perf_counter() - at.elapsed
+        while at.epoch < recipe.epochs and not at.stopped:
+            loss = self._train_epoch(at, _EpochProgress(progress, at.epoch, recipe.epochs, self._steps_per_epoch))
+            validation = None if self._splits.validation is None else self._mean_loss(self._splits.validation)
+            seconds = time.perf_counter() - self._began
             if after_epoch is not None:
                 after_epoch()
-                began += time.perf_counter() - began - seconds[-1]  # what after_epoch took is not training
-            _advance_epoch(self._scheduler, watched)
-            if watched < best - recipe.min_delta:
-                best, best_epoch = watched, epoch
-                # a deep copy: state_dict() alone shares storage and would "restore" the latest weights
-                best_weights = copy.deepcopy(self.model.state_dict()) if recipe.keep_best else None
-            elif recipe.patience is not None and epoch - best_epoch >= recipe.patience:
-                stopped = True
-                break
-        if best_weights is not None:
-            self.model.load_state_dict(best_weights)
-        kept = best_epoch if recipe.keep_best else len(train_loss) - 1
-        return History(train_loss, validation_loss, seconds, first, kept, stopped)
+                self._began += time.perf_counter() - self._began - seconds  # what after_epoch took is not training
+            self._close_epoch(at, loss, validation, seconds)
+        if at.best_weights is not None:
+            self.model.load_state_dict(at.best_weights)
+        kept = at.best_epoch if recipe.keep_best else len(at.train_loss) - 1
+        return History(at.train_loss, at.validation_loss, at.seconds, at.first, kept, at.stopped)
+
+    def _close_epoch(self, at: Place, loss: float, validation: float | None, seconds: float) -> None:
+        watched = loss if validation is None else validation
+        at.first = float(at.losses[0].double()) if at.epoch == 0 else at.first
+        at.train_loss.append(loss)
+        at.seconds.append(seconds)
+        if validation is not None:
+            at.validation_loss.append(validation)
+        _advance_epoch(self._scheduler, watched)
+        if watched < at.best - self._recipe.min_delta:
+            at.best, at.best_epoch = watched, at.epoch
+            # a deep copy: state_dict() alone shares storage and would "restore" the latest weights
+            at.best_weights = copy.deepcopy(self.model.state_dict()) if self._recipe.keep_best else None
+        elif self._recipe.patience is not None and at.epoch - at.best_epoch >= self._recipe.patience:
+            at.stopped = True
+        at.epoch, at.batches, at.losses = at.epoch + 1, [], []
+
+    def save_checkpoint(self, path: Path) -> None:
+        """Everything that `load_checkpoint` needs to go on as if nothing had happened, to the last bit. For use between batches of `fit`."""
+        self._place.elapsed = time.perf_counter() - self._began
+        save_training(path, self._parts(), self._place, self._identify())
+
+    def load_checkpoint(self, path: Path) -> None:
+        """The next `fit` goes on from there. Raises DataError for a damaged file and for one of another network, recipe, precision or seed."""
+        self._restart()
+        self._place = load_training(path, self._parts(), self._identify())
+        self._resumed = True
+
+    def _parts(self) -> Parts:
+        return Parts(self.model, self._optimiser, self._scheduler, self._scaler, self._shuffle, self._device)
+
+    def _identify(self) -> dict[str, object]:
+        rows = len(self._splits.train[0])
+        recipe = self._recipe.to_dict()
+        return {"recipe": recipe, "precision": str(self._precision), "seed": self._seed, "rows": rows, "data": self.card.identity.sha256}
 
     def evaluate(self) -> Mapping[str, Quantity]:
         return self._task.score(self.predict_test())
@@ -245,24 +272,24 @@ class TrainingSession:
         self._scaler.update()
         self._optimiser.zero_grad(set_to_none=True)
 
-    def _train_epoch(self, advance: Callable[[int], None]) -> tuple[float, float]:
+    def _train_epoch(self, at: Place, advance: Callable[[int], None]) -> float:
         self.model.train()
-        losses: list[Tensor] = []
-        batches = self._epoch_order()
+        if not at.batches:
+            at.batches = self._epoch_order()
         every = self._recipe.accumulate
-        for done, rows in enumerate(batches, start=1):
-            losses.append(self._train_on(rows, divide_by=every))
-            if done % every == 0 or done == len(batches):
+        for done, rows in enumerate(at.batches[len(at.losses) :], start=len(at.losses) + 1):
+            at.losses.append(self._train_on(rows, divide_by=every))
+            if done % every == 0 or done == len(at.batches):
                 self._update()
-                if isinstance(self._scheduler, torch.optim.lr_scheduler.OneCycleLR):
+                if isinstance(self._scheduler, _BY_UPDATE):
                     self._scheduler.step()
             advance(done)
-        stacked = torch.stack(losses).double().cpu()
+        stacked = torch.stack(at.losses).double().cpu()
         bad = (~torch.isfinite(stacked)).nonzero()
         if len(bad):
             raise FloatingPointError(f"the training loss became {stacked[bad[0]].item()} at batch {int(bad[0]) + 1} of an epoch")
-        weights = torch.tensor([len(rows) for rows in batches], dtype=torch.float64)
-        return float((stacked * weights).sum() / weights.sum()), float(stacked[0])
+        weights = torch.tensor([len(rows) for rows in at.batches], dtype=torch.float64)
+        return float((stacked * weights).sum() / weights.sum())
 
     def _mean_loss(self, split: Batch) -> float:
         self.model.eval()
@@ -297,6 +324,7 @@ def _make_optimiser(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
 
 def _make_scheduler(optimiser: torch.optim.Optimizer, recipe: Recipe, steps_per_epoch: int) -> torch.optim.lr_scheduler.LRScheduler | None:
     schedule = recipe.schedule
+    updates = math.ceil(steps_per_epoch / recipe.accumulate) * recipe.epochs
     library = torch.optim.lr_scheduler
     match schedule.kind:
         case "constant":
@@ -308,12 +336,14 @@ def _make_scheduler(optimiser: torch.optim.Optimizer, recipe: Recipe, steps_per_
         case "cosine-restarts":
             return library.CosineAnnealingWarmRestarts(optimiser, schedule.first_cycle, schedule.cycle_growth, schedule.floor)
         case "one-cycle":
-            updates = math.ceil(steps_per_epoch / recipe.accumulate) * recipe.epochs
             return library.OneCycleLR(optimiser, max_lr=schedule.peak, total_steps=updates)
+        case "warm-up":
+            rising = max(1, round(updates * schedule.share))
+            return library.LambdaLR(optimiser, lambda update: min(1.0, (update + 1) / rising))
 
 
 def _advance_epoch(scheduler: torch.optim.lr_scheduler.LRScheduler | None, watched: float) -> None:
     if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
         scheduler.step(watched)
-    elif scheduler is not None and not isinstance(scheduler, torch.optim.lr_scheduler.OneCycleLR):
+    elif scheduler is not None and not isinstance(scheduler, _BY_UPDATE):
         scheduler.step()
