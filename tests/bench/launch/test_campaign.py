@@ -1,5 +1,6 @@
 """Runs that go wrong in every way, with real processes: every earlier record stays, every case gets its own."""
 
+import functools
 import json
 import os
 import signal
@@ -88,7 +89,11 @@ def test_resume_runs_only_what_is_missing(accidents, project: Path) -> None:
 
 def start_and_wait_for_second_case(project: Path, name: str) -> subprocess.Popen[str]:
     arguments = ("--select", "accidents and train and (well or dawdles)", "--name", name, "--jobs", "1", "--timeout", "60")
-    process = subprocess.Popen(command(*arguments), cwd=project, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    # what a background shell starts ignores Ctrl-C, and its children inherit that
+    heed_interrupts = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen(
+        command(*arguments), cwd=project, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, preexec_fn=heed_interrupts
+    )
     log = project / "results" / "runs" / name / "logs" / "accidents.dawdles.train.smoke.closed.fp32.log"
     while not log.exists():
         assert process.poll() is None, process.stdout.read() if process.stdout else ""
