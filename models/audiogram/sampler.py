@@ -33,8 +33,8 @@ class ContrastiveSampler:
     """
 
     def __init__(self, genes: Array, batch: int, source: Path | str, singles: Literal["refuse", "unpaired"] = "refuse") -> None:
-        if batch < 2:
-            raise ValueError(f"a batch of {batch} cannot hold two mice of a gene")
+        if batch < 3:  # between a single mouse and a triple, a batch of two would have to be one or four
+            raise ValueError(f"a batch of {batch} is too small for pairs and triples of a gene; take 3 or more")
         names, member, counts = np.unique(genes, return_inverse=True, return_counts=True)
         lonely = names[(counts == 1) & (names != "")]
         if len(lonely) and singles == "refuse":

@@ -7,8 +7,8 @@ from datasets.card import DataError
 from models.audiogram.sampler import ContrastiveSampler
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.lists(st.integers(2, 9), min_size=1, max_size=30), st.integers(0, 7), st.integers(2, 12), st.integers(0, 3))
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.integers(2, 9), min_size=1, max_size=30), st.integers(0, 7), st.integers(3, 12), st.integers(0, 3))
 def test_every_mouse_once_and_never_alone(sizes, controls, batch, seed):
     genes = np.array([f"g{gene}" for gene, size in enumerate(sizes) for _ in range(size)] + [""] * controls)
     genes = np.random.default_rng(seed).permutation(genes)
@@ -43,6 +43,6 @@ def test_genes_with_one_mouse_are_refused_by_name_or_go_without_a_partner():
     assert len(np.unique(sampler.genes)) == 6  # mice without a partner are not of one gene
 
 
-def test_a_batch_of_one_cannot_hold_a_pair():
-    with pytest.raises(ValueError, match="a batch of 1"):
-        ContrastiveSampler(np.array(["a", "a"]), 1, "made up")
+def test_a_batch_of_two_cannot_hold_a_triple():
+    with pytest.raises(ValueError, match="a batch of 2 is too small"):
+        ContrastiveSampler(np.array(["a", "a", "a"]), 2, "made up")
