@@ -23,7 +23,7 @@ L2 = 1.0
 """Weight of the logistic regression's penalty 0.5 |w|^2 against the summed log loss (scikit-learn's C = 1)."""
 
 EPOCHS = {Preset.SMOKE: 1, Preset.STANDARD: 1, Preset.SCALE: 1}
-TWIN_ROWS = {Preset.SMOKE: (32, 16, 32)}
+TWIN_ROWS = {Preset.SMOKE: (32, 16, 32), Preset.STANDARD: (256, 32, 128)}  # scale takes as many rows as the task has; a CPU gets through these
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
