@@ -53,7 +53,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Connects to the launcher, when there is one."""
     line = config.getoption("--assay-line")
-    config.stash[_progress] = _ignore_progress if line is None else _attach(line)
+    from models.workload import ignore_progress  # plain pytest shows its own progress
+
+    config.stash[_progress] = ignore_progress if line is None else _attach(line)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -167,10 +169,6 @@ def _classify(error: BaseException | None) -> tuple[Outcome, str | None]:
             return Outcome.CRASH, "interrupted by the user"
         case _:
             return Outcome.CRASH, f"{type(error).__name__}: {error}"
-
-
-def _ignore_progress(done: int, total: int, note: str) -> None:
-    """Plain pytest shows its own progress."""
 
 
 def _attach(descriptor: int) -> Progress:

@@ -28,7 +28,7 @@ from torch.utils.data import DataLoader, Sampler, TensorDataset
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script, from the checkout
 
 from bench.case import Case, Division, ExitCode, Phase, Precision, Preset, Quantity
-from benchmarks.peer_training import take_median
+from benchmarks.peer_training import format_ratio, take_median
 from models.audiogram import audiogram_vae
 from models.audiogram.losses import (
     CLUSTER_WEIGHT,
@@ -253,13 +253,8 @@ def format_table(results: list[Result]) -> str:
     for r in results:
         verdict = ", ".join(judge(r)) or ("reference" if r.lane is Lane.PEER else "ok" if r.speed_ratio.low is not None else "too few rounds")
         speed, error = f"{r.mice_per_s.value:,.0f} mice/s", f"{r.test_error.value:.4g}"
-        lines.append(f"{r.lane:<18} {speed:>16}  {_format_ratio(r.speed_ratio):<22} {error:>10}  {_format_ratio(r.error_ratio):<22} {verdict}")
+        lines.append(f"{r.lane:<18} {speed:>16}  {format_ratio(r.speed_ratio):<22} {error:>10}  {format_ratio(r.error_ratio):<22} {verdict}")
     return "\n".join(lines)
-
-
-def _format_ratio(ratio: Quantity) -> str:
-    interval = "" if ratio.low is None else f" [{ratio.low:.3f}, {ratio.high:.3f}]"
-    return f"{ratio.value:.3f}{interval}"
 
 
 def main(arguments: list[str] | None = None) -> int:

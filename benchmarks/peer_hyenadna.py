@@ -22,7 +22,7 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script, from the checkout
 
 from bench.case import ExitCode, Precision
-from benchmarks.peer_training import Contest, Lane, Result, compete
+from benchmarks.peer_training import Contest, Lane, Result, compete, format_ratio
 from benchmarks.plain_hyenadna import make_plain_backbone
 from datasets.splice_twin import make_splice_twin
 from models.hyenadna.heads import HyenaPredictor, make_delta_head
@@ -119,10 +119,8 @@ def format_table(results: list[Result]) -> str:
     """The results as fixed-width text."""
     lines = [f"{'work':<22} {'lane':<18} {'variants/s':>10}  {'against the peer':<22} {'loss ratio':>10}  verdict"]
     for r in results:
-        speed = r.speed_ratio
-        interval = "" if speed.low is None else f" [{speed.low:.3f}, {speed.high:.3f}]"
-        verdict = ", ".join(judge(r)) or ("reference" if r.lane is Lane.PEER else "ok" if interval else "too few rounds")
-        ratio = f"{speed.value:.3f}{interval}"
+        verdict = ", ".join(judge(r)) or ("reference" if r.lane is Lane.PEER else "ok" if r.speed_ratio.low is not None else "too few rounds")
+        ratio = format_ratio(r.speed_ratio)
         lines.append(f"{r.workload:<22} {r.lane:<18} {r.samples_per_s.value:>10,.1f}  {ratio:<22} {r.loss_ratio.value:>10.4f}  {verdict}")
     return "\n".join(lines)
 

@@ -216,12 +216,13 @@ def format_table(results: list[Result]) -> str:
     for r in results:
         speed = f"{r.samples_per_s.value:,.0f} {r.samples_per_s.unit}"
         verdict = ", ".join(judge(r)) or ("reference" if r.lane is Lane.PEER else "ok" if r.speed_ratio.low is not None else "too few rounds")
-        cells = f"{r.workload:<17} {r.lane:<18} {speed:>16}  {_format_ratio(r.speed_ratio):<22} {r.test_loss.value:>10.4g}"
-        lines.append(f"{cells}  {_format_ratio(r.loss_ratio):<22} {verdict}")
+        cells = f"{r.workload:<17} {r.lane:<18} {speed:>16}  {format_ratio(r.speed_ratio):<22} {r.test_loss.value:>10.4g}"
+        lines.append(f"{cells}  {format_ratio(r.loss_ratio):<22} {verdict}")
     return "\n".join(lines)
 
 
-def _format_ratio(ratio: Quantity) -> str:
+def format_ratio(ratio: Quantity) -> str:
+    """`1.302 [1.196, 1.324]`, without the brackets where there is no interval."""
     interval = "" if ratio.low is None else f" [{ratio.low:.3f}, {ratio.high:.3f}]"
     return f"{ratio.value:.3f}{interval}"
 
