@@ -15,6 +15,8 @@ def import_transformers() -> Any:
     from transformers.utils import import_utils
 
     probe, find = import_utils.is_datasets_available, import_utils._is_package_available
+    if not hasattr(probe, "cache_clear"):  # before transformers 5 a constant, decided by the installed distributions, of which ours is none
+        return transformers
     probe.cache_clear()
     import_utils._is_package_available = lambda *_args, **_kwargs: (False, "N/A")
     try:

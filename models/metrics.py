@@ -3,7 +3,9 @@ bootstrap over groups (chromosome, gene, complex), because rows of one group are
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,6 +32,31 @@ class Undefined(ValueError):
     """The metric has no value on these rows, e.g. a correlation of a constant."""
 
 
+Draws = list[float | None]
+
+_kept: ContextVar[list[Draws] | None] = ContextVar("kept", default=None)
+
+
+@contextmanager
+def keep_draws() -> Iterator[list[Draws]]:
+    """Keeps, for every metric that gets an interval in the `with` block, its value on each bootstrap resample; None where undefined.
+
+    The resamples follow from the groups and SEED alone: two models scored on the same rows can be compared draw by draw.
+    """
+    draws: list[Draws] = []
+    token = _kept.set(draws)
+    try:
+        yield draws
+    finally:
+        _kept.reset(token)
+
+
+def percentile_interval(draws: Draws) -> tuple[float, float]:
+    """The 95 % interval of the draws that are defined."""
+    low, high = np.percentile([draw for draw in draws if draw is not None], [2.5, 97.5])
+    return float(low), float(high)
+
+
 def score_with_intervals(metrics: list[Metric], truth: Array, prediction: Array, groups: Array | None = None) -> Mapping[str, Quantity]:
     """Every metric with a 95 % percentile-bootstrap interval.
 
@@ -49,13 +76,16 @@ def score_with_intervals(metrics: list[Metric], truth: Array, prediction: Array,
             scores[metric.name] = Quantity.missing(metric.unit, str(undefined))
             continue
         draws = _draws(metric, truth, prediction, resamples)
-        if len(draws) < RESAMPLES / 2:
+        defined = sum(draw is not None for draw in draws)
+        if defined < RESAMPLES / 2:
             how = f"no interval: {n_groups} {unit_of}" if not resamples else f"no interval: undefined on most bootstrap samples of {n_groups} {unit_of}"
             scores[metric.name] = Quantity(value, metric.unit, n=len(truth), how=how)
         else:
-            low, high = np.percentile(draws, [2.5, 97.5])
-            how = f"percentile bootstrap, {len(draws)} resamples of {n_groups} {unit_of}"
-            scores[metric.name] = Quantity(value, metric.unit, len(truth), float(low), float(high), how)
+            low, high = percentile_interval(draws)
+            how = f"percentile bootstrap, {defined} resamples of {n_groups} {unit_of}"
+            scores[metric.name] = Quantity(value, metric.unit, len(truth), low, high, how)
+            if (kept := _kept.get()) is not None:
+                kept.append(draws)
     return scores
 
 
@@ -81,13 +111,13 @@ def _resample(labels: Array, n_groups: int) -> list[Array]:
     return [np.concatenate([members[g] for g in random.integers(0, n_groups, n_groups)]) for _ in range(RESAMPLES)]
 
 
-def _draws(metric: Metric, truth: Array, prediction: Array, resamples: list[Array]) -> list[float]:
-    draws: list[float] = []
+def _draws(metric: Metric, truth: Array, prediction: Array, resamples: list[Array]) -> Draws:
+    draws: Draws = []
     for rows in resamples:
         try:
             draws.append(metric.compute(truth[rows], prediction[rows]))
         except Undefined:
-            continue
+            draws.append(None)
     return draws
 
 

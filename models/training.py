@@ -12,7 +12,7 @@ import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -23,25 +23,10 @@ from torch import Tensor, nn
 from bench.case import Precision, Quantity, Unsupported
 from datasets.card import DatasetCard
 from models.checkpoint import Parts, Place, load_training, save_training
+from models.schedule import Schedule, advance_epoch, advance_update, make_scheduler
 from models.workload import History, Progress
 
 Batch = tuple[Tensor, ...]
-
-_BY_UPDATE = (torch.optim.lr_scheduler.OneCycleLR, torch.optim.lr_scheduler.LambdaLR)  # all other schedules advance by epoch
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Schedule:
-    """A learning-rate schedule by its standard name; fields that a kind does not use are ignored by it."""
-
-    kind: Literal["constant", "plateau", "cosine", "cosine-restarts", "one-cycle", "warm-up"] = "constant"
-    factor: float = 0.5  # plateau
-    patience: int = 5  # plateau, in epochs
-    first_cycle: int = 20  # cosine-restarts: T_0, in epochs
-    cycle_growth: int = 2  # cosine-restarts: T_mult
-    floor: float = 0.0  # cosine kinds: eta_min
-    peak: float = 0.0  # one-cycle: the maximum learning rate
-    share: float = 0.1  # warm-up: of all updates, in which the learning rate rises in a straight line; constant afterwards
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +38,7 @@ class Recipe:
     weight_decay: float
     batch: int
     epochs: int
-    schedule: Schedule = Schedule()
+    schedule: Schedule = field(default_factory=Schedule)
     clip: float | None = None  # largest gradient norm
     accumulate: int = 1  # batches per optimiser step
     patience: int | None = None  # epochs without improvement before stopping; None never stops early
@@ -158,7 +143,8 @@ class TrainingSession:
         seed_everything(self._seed)
         self.model = self._task.build().to(self._device)
         self._optimiser = _make_optimiser(self.model, self._recipe)
-        self._scheduler = _make_scheduler(self._optimiser, self._recipe, self._steps_per_epoch)
+        updates = math.ceil(self._steps_per_epoch / self._recipe.accumulate) * self._recipe.epochs
+        self._scheduler = make_scheduler(self._optimiser, self._recipe.schedule, self._recipe.epochs, updates)
         self._scaler = torch.amp.GradScaler(self._device.type, enabled=self._precision is Precision.FP16)
         self._shuffle = torch.Generator().manual_seed(self._seed)
         self._pending: list[Tensor] = []
@@ -210,7 +196,7 @@ class TrainingSession:
         at.seconds.append(seconds)
         if validation is not None:
             at.validation_loss.append(validation)
-        _advance_epoch(self._scheduler, watched)
+        advance_epoch(self._scheduler, watched)
         if watched < at.best - self._recipe.min_delta:
             at.best, at.best_epoch = watched, at.epoch
             # a deep copy: state_dict() alone shares storage and would "restore" the latest weights
@@ -281,8 +267,7 @@ class TrainingSession:
             at.losses.append(self._train_on(rows, divide_by=every))
             if done % every == 0 or done == len(at.batches):
                 self._update()
-                if isinstance(self._scheduler, _BY_UPDATE):
-                    self._scheduler.step()
+                advance_update(self._scheduler)
             advance(done)
         stacked = torch.stack(at.losses).double().cpu()
         bad = (~torch.isfinite(stacked)).nonzero()
@@ -320,30 +305,3 @@ def _make_optimiser(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     kind = torch.optim.Adam if recipe.optimiser == "adam" else torch.optim.AdamW
     parameters = model.group_parameters(recipe.learning_rate) if isinstance(model, Grouped) else model.parameters()
     return kind(parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=recipe.fused or None)
-
-
-def _make_scheduler(optimiser: torch.optim.Optimizer, recipe: Recipe, steps_per_epoch: int) -> torch.optim.lr_scheduler.LRScheduler | None:
-    schedule = recipe.schedule
-    updates = math.ceil(steps_per_epoch / recipe.accumulate) * recipe.epochs
-    library = torch.optim.lr_scheduler
-    match schedule.kind:
-        case "constant":
-            return None
-        case "plateau":
-            return library.ReduceLROnPlateau(optimiser, factor=schedule.factor, patience=schedule.patience)
-        case "cosine":
-            return library.CosineAnnealingLR(optimiser, T_max=recipe.epochs, eta_min=schedule.floor)
-        case "cosine-restarts":
-            return library.CosineAnnealingWarmRestarts(optimiser, schedule.first_cycle, schedule.cycle_growth, schedule.floor)
-        case "one-cycle":
-            return library.OneCycleLR(optimiser, max_lr=schedule.peak, total_steps=updates)
-        case "warm-up":
-            rising = max(1, round(updates * schedule.share))
-            return library.LambdaLR(optimiser, lambda update: min(1.0, (update + 1) / rising))
-
-
-def _advance_epoch(scheduler: torch.optim.lr_scheduler.LRScheduler | None, watched: float) -> None:
-    if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
-        scheduler.step(watched)
-    elif scheduler is not None and not isinstance(scheduler, _BY_UPDATE):
-        scheduler.step()

@@ -1,5 +1,6 @@
 """What tests of every room share: real data, one thread for small networks, a copy of the project to run and change."""
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,6 +8,23 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+
+os.environ.pop("PYTEST_XDIST_WORKER", None)  # the cases that tests start are measured one by one, and pytest-benchmark must not think otherwise
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Side by side, a file's tests share a process and its fixtures; all tests of containers share one engine, and go first: they take longest."""
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group("docker" if "docker" in item.path.parent.name else str(item.path)))
+    items.sort(key=lambda item: item.path.parent.name != "docker")
+
+
+@pytest.fixture
+def checkout() -> Path:
+    """The checkout with its history, records and CI; the images hold less of it, and no git."""
+    if not (ROOT / ".git").exists() or shutil.which("git") is None:
+        pytest.skip("not in a git checkout: records, CI files and history are not part of an image")
+    return ROOT
 
 
 @pytest.fixture

@@ -11,7 +11,8 @@ import torch
 from bench.case import Case, Division, Preset
 from datasets.abag import BIN_EDGES, SPLIT_FRACTIONS, SPLIT_SEED
 from models.affinity.networks import V1_SHAPE, V2_SHAPE, NetworkShape
-from models.training import Recipe, Schedule
+from models.schedule import Schedule
+from models.training import Recipe
 
 SplitKind = Literal["random", "by-complex"]
 FeatureKind = Literal["kmer-pca", "esm2-pca"]

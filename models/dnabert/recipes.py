@@ -9,14 +9,17 @@ from typing import Literal
 from bench.case import Case, Division, Preset
 from datasets.gue import SHAPES, GueTask
 from models.dnabert.network import PUBLISHED, TINY, EncoderConfig
+from models.schedule import Schedule
 from models.training import Recipe
 
 Mode = Literal["frozen", "fine-tuned"]
 Weights = Literal["published", "random"]
 
-FINE_TUNING = Recipe(optimiser="adamw", learning_rate=3e-5, weight_decay=0.0, batch=8, epochs=5, keep_best=True)
-"""DNABERT-2's settings for GUE (Hugging Face's AdamW, five epochs of batches of eight), at a constant rate: without its 50 warm-up steps."""
-FROM_SCRATCH = replace(FINE_TUNING, learning_rate=1e-3, weight_decay=0.01, batch=32, epochs=10)
+FINE_TUNING = Recipe(
+    optimiser="adamw", learning_rate=3e-5, weight_decay=0.0, batch=8, epochs=5, schedule=Schedule(kind="linear", rising=50), keep_best=True
+)
+"""DNABERT-2's settings for GUE: Hugging Face's AdamW and its linear schedule with 50 warm-up steps, five epochs of batches of eight."""
+FROM_SCRATCH = replace(FINE_TUNING, learning_rate=1e-3, weight_decay=0.01, batch=32, epochs=10, schedule=Schedule())
 FROZEN = Recipe(optimiser="adamw", learning_rate=0.0, weight_decay=0.0, batch=20, epochs=1)
 """Batches of 20 sequences, as DNABERT-S is evaluated. Nothing is optimised by steps: the regression is solved."""
 L2 = 1.0

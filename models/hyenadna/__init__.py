@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bench.case import Division, Phase, Precision, Preset
 from models.hyenadna.declaration import HyenaWorkload
-from models.hyenadna.recipes import DEEP, FROZEN, FROZEN_BINARY, TUNED, TUNED_BINARY, fill_context, make_binary_recipe, make_delta_recipe
+from models.hyenadna.recipes import DEEP, FROZEN, FROZEN_BINARY, TUNED, TUNED_BINARY, fill_context, make_binary_recipe, make_delta_recipe, make_paired_recipe
 from models.splice.quality import score_given_deltas, score_given_probabilities
 from models.workload import Target, Variant
 
@@ -39,6 +39,7 @@ splice_hyenadna = HyenaWorkload(
     variants=_by_name(
         Variant(name="tiny-1k", summary="2 layers of 128, all trained", presets=(Preset.SMOKE, Preset.STANDARD, Preset.SCALE)),
         Variant(name="small-32k", summary="4 layers of 256, frozen", presets=_DOCUMENTED, precisions=_OPEN_TOO),
+        Variant(name="small-32k-paired", summary="4 layers of 256, frozen: deltas from alternative minus reference", phases=_TRAIN, presets=_DOCUMENTED),
         Variant(name="medium-160k", summary="8 layers of 256, the last 2 trained at a tenth of the head's rate", phases=_TRAIN, presets=_DOCUMENTED),
         Variant(name="medium-160k-last4", summary="the last 4 trained at a twentieth of the head's rate", phases=_TRAIN, presets=_DOCUMENTED),
         Variant(name="medium-450k", summary="8 layers of 256, frozen; the documents' `large`", phases=_TRAIN, presets=(Preset.STANDARD, Preset.SCALE)),
@@ -48,6 +49,7 @@ splice_hyenadna = HyenaWorkload(
     recipes={
         "tiny-1k": make_delta_recipe("tiny-1k", TUNED, trained_layers=None, encoder_rate=0.1),
         "small-32k": make_delta_recipe("small-32k", FROZEN, trained_layers=0),
+        "small-32k-paired": make_paired_recipe("small-32k", FROZEN, trained_layers=0),
         "medium-160k": _tuned["medium-160k"],
         "medium-160k-last4": make_delta_recipe("medium-160k", DEEP, trained_layers=4, encoder_rate=0.05),
         "medium-450k": make_delta_recipe("medium-450k", FROZEN, trained_layers=0),

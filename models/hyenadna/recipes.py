@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from torch import nn
 
 from bench.case import Case, Preset
-from models.hyenadna.heads import HyenaPredictor, make_binary_head, make_delta_head
+from models.hyenadna.heads import HyenaEncoded, HyenaPredictor, PairedHyenaPredictor, make_binary_head, make_delta_head, make_paired_head
 from models.hyenadna.network import CONFIGS, HyenaConfig
-from models.hyenadna.tasks import HyenaBinaryTask, HyenaDeltaTask, HyenaTask
+from models.hyenadna.tasks import HyenaBinaryTask, HyenaDeltaTask, HyenaPairedTask, HyenaTask
 from models.splice.recipes import BINARY, ResolvedRecipe, Run, SmokeSize, SpliceRecipe, resolve
 from models.training import Recipe
 
@@ -41,7 +41,7 @@ class HyenaRecipe(SpliceRecipe):
     """A variant. trained_layers: how many of the last blocks learn, None all, 0 none. whole_context: sequences as long as the model takes."""
 
     model: str
-    network: Callable[..., HyenaPredictor] = HyenaPredictor
+    network: Callable[..., HyenaEncoded] = HyenaPredictor
     task: type[HyenaTask] = HyenaDeltaTask
     head: Callable[[], nn.Module] = make_delta_head
     trained_layers: int | None = None
@@ -56,7 +56,7 @@ class HyenaRecipe(SpliceRecipe):
         """The backbone's size."""
         return CONFIGS[self.model]
 
-    def build(self) -> HyenaPredictor:
+    def build(self) -> HyenaEncoded:
         return self.network(
             self.config,
             self.head,
@@ -102,6 +102,12 @@ def make_binary_recipe(model: str, training: Recipe, trained_layers: int | None,
     validation loss; the origin's watched the validation AUC."""
     delta = make_delta_recipe(model, training, trained_layers, encoder_rate)
     return replace(delta, task=HyenaBinaryTask, head=make_binary_head, special_tokens=True, smoke=SMALL_SMOKE)
+
+
+def make_paired_recipe(model: str, training: Recipe, trained_layers: int | None) -> HyenaRecipe:
+    """Paired delta predictor. Of its training the documents say nothing: the other delta predictors' settings."""
+    delta = make_delta_recipe(model, training, trained_layers)
+    return replace(delta, network=PairedHyenaPredictor, task=HyenaPairedTask, head=make_paired_head)
 
 
 def fill_context(recipe: HyenaRecipe, batch: int) -> HyenaRecipe:

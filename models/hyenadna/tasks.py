@@ -11,14 +11,14 @@ from torch import nn
 from bench.case import Quantity
 from datasets.splice_variants import SpliceVariants
 from models.hyenadna.checkpoints import Weights
-from models.hyenadna.heads import HyenaPredictor
-from models.splice.tasks import ClassifierTask, DeltaTask, SpliceTask
+from models.hyenadna.heads import HyenaEncoded
+from models.splice.tasks import ClassifierTask, DeltaTask, PairedTask, SpliceTask
 
 
 class HyenaTask(SpliceTask):
     """A splice task whose backbone starts from published weights, or from random ones; quality of the latter says so."""
 
-    def __init__(self, make_predictor: Callable[[], HyenaPredictor], test: SpliceVariants, weights: Weights | None = None) -> None:
+    def __init__(self, make_predictor: Callable[[], HyenaEncoded], test: SpliceVariants, weights: Weights | None = None) -> None:
         super().__init__(make_predictor, test, n_as_a=False)
         self._make_predictor, self._weights = make_predictor, weights
 
@@ -41,3 +41,7 @@ class HyenaDeltaTask(HyenaTask, DeltaTask):
 
 class HyenaBinaryTask(HyenaTask, ClassifierTask):
     """The probability that a variant is Splice-altering."""
+
+
+class HyenaPairedTask(HyenaTask, PairedTask):
+    """Donor and acceptor delta, read out near the variant."""

@@ -15,8 +15,9 @@ from bench.case import Case, Division, Preset
 from datasets.splice_twin import DOCUMENTED_ROWS
 from datasets.splice_variants import TargetRecipe
 from datasets.splice_windows import WINDOW
+from models.schedule import Schedule
 from models.splice.tasks import SpliceTask
-from models.training import Recipe, Schedule
+from models.training import Recipe
 
 Assay = Literal["mapsy", "vex-seq", "mfass"]
 

@@ -8,9 +8,10 @@ from dataclasses import asdict, dataclass, replace
 from torch import nn
 
 from bench.case import Case, Division, Preset
+from models.schedule import Schedule
 from models.tissuebert.bert import BertShape, DocumentedBert, TissueBert
 from models.tissuebert.region import RegionNetwork, RegionShape
-from models.training import Recipe, Schedule
+from models.training import Recipe
 
 BATCHES = (8, 32, 64, 128, 256)
 DOCUMENTED_STEPS = 10

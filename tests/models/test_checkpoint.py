@@ -16,7 +16,8 @@ from torch import nn
 
 from bench.case import Precision
 from datasets.card import DataError, DatasetCard, identify_twin
-from models.training import Recipe, Schedule, Splits, TrainingSession
+from models.schedule import Schedule
+from models.training import Recipe, Splits, TrainingSession
 
 ROOT = Path(__file__).resolve().parents[2]
 FULL = Recipe(

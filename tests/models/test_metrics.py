@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from models.metrics import RESAMPLES, Metric, Undefined, score_with_intervals
+from models.metrics import RESAMPLES, Metric, Undefined, compute_rmse, keep_draws, percentile_interval, score_with_intervals
 
 
 def mean_error(truth: np.ndarray, prediction: np.ndarray) -> float:
@@ -63,3 +63,19 @@ def test_two_calls_agree_to_the_bit() -> None:
     random = np.random.default_rng(0)
     truth, prediction = random.normal(size=50), random.normal(size=50)
     assert score_with_intervals([BIAS], truth, prediction) == score_with_intervals([BIAS], truth, prediction)
+
+
+def test_kept_draws_of_two_models_belong_together_row_by_row() -> None:
+    generator = np.random.default_rng(0)
+    truth, groups = generator.normal(size=60), np.repeat(np.arange(12), 5)
+    near, far = truth + 0.1 * generator.normal(size=60), truth + generator.normal(size=60)
+    kept = []
+    for prediction in (near, far):
+        with keep_draws() as draws:
+            scores = score_with_intervals([Metric("rmse", "", compute_rmse)], truth, prediction, groups)
+        (one,) = draws
+        assert percentile_interval(one) == (scores["rmse"].low, scores["rmse"].high)
+        kept.append(one)
+    assert all(a < b for a, b in zip(*kept, strict=True))  # the same groups in each draw: the better model wins in every one
+    score_with_intervals([Metric("rmse", "", compute_rmse)], truth, near, groups)
+    assert len(draws) == 1  # only what is scored in the block is kept

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from bench.case import Precision, Quantity, Unsupported
 from datasets.card import DatasetCard, identify_twin
-from models.training import Batch, Recipe, Schedule, Splits, TrainingSession
+from models.schedule import Schedule
+from models.training import Batch, Recipe, Splits, TrainingSession
 
 CPU = torch.device("cpu")
 CARD = DatasetCard(identify_twin("line", rows=64), "drawn here", "CC0-1.0", {"train": 64, "test": 10})
@@ -125,6 +126,13 @@ def test_one_cycle_advances_by_step_and_ends_low() -> None:
     session.fit(lambda *_: rates.append(session._optimiser.param_groups[0]["lr"]))
     assert max(rates) == pytest.approx(0.1, rel=0.05)
     assert rates[-2] < 1e-5  # what the last step used; the rate set after it is never used
+
+
+def test_linear_rises_and_falls_by_update() -> None:
+    session = open_session(learning_rate=1.0, epochs=2, schedule=Schedule(kind="linear", rising=2))
+    rates: list[float] = []
+    session.fit(lambda *_: rates.append(session._optimiser.param_groups[0]["lr"]))
+    assert rates == pytest.approx([0.5, 1.0, 5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6, 0.0])
 
 
 def test_divergence_is_named() -> None:

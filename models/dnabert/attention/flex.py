@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
 from functools import cache
 from typing import Any, cast
@@ -13,7 +14,9 @@ from models.dnabert.attention.packing import Packing
 
 
 def explain_absence(device: torch.device, dtype: torch.dtype, *, needs_gradient: bool) -> str | None:  # noqa: ARG001
-    """FlexAttention has no backward pass on a CPU."""
+    """FlexAttention came with torch 2.5, and has no backward pass on a CPU."""
+    if not hasattr(torch.nn, "attention") or importlib.util.find_spec("torch.nn.attention.flex_attention") is None:
+        return f"torch {torch.__version__} has no FlexAttention; 2.5 and later have it"
     if device.type == "cpu" and needs_gradient:
         return "FlexAttention has no backward pass on a CPU; choose sdpa, or run without gradients"
     return None

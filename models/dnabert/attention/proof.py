@@ -8,6 +8,7 @@ attention, in float32 and float16 (it returns garbage for bfloat16). What remain
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
 import importlib.util
 import json
 import os
@@ -46,6 +47,11 @@ class Compiled:
 def is_installed() -> bool:
     """Whether Triton can be imported here."""
     return importlib.util.find_spec("triton") is not None
+
+
+def has_interpreter() -> bool:
+    """Whether Triton's interpreter can be asked; before 3.0 there was none that ran these kernels."""
+    return is_installed() and int(importlib.metadata.version("triton").split(".")[0]) >= 3
 
 
 def compile_apart(kernel: str, arch: int, dtype: str, seconds: float = SECONDS) -> Compiled:

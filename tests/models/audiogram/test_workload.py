@@ -26,12 +26,7 @@ CPU = torch.device("cpu")
 ROOT = Path(__file__).resolve().parents[3]
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def make_case(variant="memory-optimised", preset=Preset.SMOKE, division=Division.CLOSED, precision=Precision.FP32):

@@ -22,12 +22,7 @@ CPU = torch.device("cpu")
 FROZEN, TUNED = "frozen-prom-core-tata", "fine-tuned-splice"
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def make_case(workload=dnabert_s, variant=FROZEN, preset=Preset.SMOKE, phase=Phase.TRAIN, precision=Precision.FP32, division=Division.CLOSED):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from models.hyenadna.heads import HyenaPredictor, make_binary_head, make_delta_head
+from models.hyenadna.heads import HyenaPredictor, PairedHyenaPredictor, make_binary_head, make_delta_head, make_paired_head
 from models.hyenadna.network import CONFIGS, HyenaConfig, HyenaDNA, count_published_numbers, pool_mean, train_last
 from models.hyenadna.tokens import encode_sequences
 from tests.models.hyenadna.reference import run, take_weights
@@ -185,3 +185,17 @@ def test_predictions_depend_on_sequence_bases_and_special_tokens():
         assert not torch.equal(plain, model(codes, bases.flip(1)))
         model.special_tokens = True
         assert not torch.equal(plain, model(codes, bases))
+
+
+def test_paired_predictor_sees_only_the_difference_of_the_two_sequences():
+    model = PairedHyenaPredictor(SMALL, make_paired_head, trained_layers=0).eval()
+    reference = torch.randint(0, 4, (2, 40), dtype=torch.uint8)
+    alternative = reference.clone()
+    alternative[1, 25] = (reference[1, 25] + 1) % 4
+    with torch.no_grad():
+        deltas = model(reference, alternative)
+        nothing = model.head(torch.zeros(256))
+    assert deltas.shape == (2, 40, 2)
+    torch.testing.assert_close(deltas[0], nothing.expand(40, 2))
+    torch.testing.assert_close(deltas[1, :25], nothing.expand(25, 2), msg="a causal model sees nothing of the variant before it")
+    assert (deltas[1, 25:] - nothing).abs().amax() > 1e-6

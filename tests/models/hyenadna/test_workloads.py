@@ -15,13 +15,12 @@ from models.workload import Resources
 SMOKE = [case for case in expand_cases(WORKLOADS) if case.preset is Preset.SMOKE]
 
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
 @pytest.fixture(autouse=True)
-def one_thread(monkeypatch):
+def no_weights(monkeypatch):
     monkeypatch.delenv("ASSAY_WEIGHTS", raising=False)
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def make_case(workload="splice-hyenadna", variant="tiny-1k", preset=Preset.SMOKE, phase=Phase.TRAIN):
@@ -38,6 +37,7 @@ def open_session(case, tmp_path, data=None, seed=0):
     [
         ("tiny-1k", 436_096, 450_712, 2),
         ("small-32k", 3_277_568, 4_069_168, 0),
+        ("small-32k-paired", 3_277_568, 4_069_168, 0),
         ("medium-160k", 6_550_528, 14_236_768, 2),
         ("medium-160k-last4", 6_550_528, 14_236_768, 4),
         ("medium-450k", 6_550_528, 28_156_768, 0),

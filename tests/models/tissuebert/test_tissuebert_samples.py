@@ -18,12 +18,7 @@ from models.workload import Resources
 TINY = {"regions": 300, "hidden": 32, "bottleneck": 48}
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def make_case(workload, variant, preset=Preset.SCALE):

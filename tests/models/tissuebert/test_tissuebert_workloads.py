@@ -23,12 +23,7 @@ from models.workload import Resources
 CPU = torch.device("cpu")
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def make_case(workload=tissuebert, variant="batch8", preset=Preset.SMOKE, division=Division.CLOSED):

@@ -29,12 +29,7 @@ def shrink(workload):
 CLASSIFIER, VALIDATED = shrink(splice_classifier), shrink(splice_validated)
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def make_case(variant):
