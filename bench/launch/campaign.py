@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -16,11 +15,10 @@ import torch
 
 from bench.case import Case, ExitCode, Outcome, Phase
 from bench.comparability import choose_threads, compare_key
-from bench.launch.local import ROOT, Ending, Limits, run_case
-from bench.measure.machine import identify_environment, identify_machine
+from bench.launch.local import Ending, Limits
 from bench.plugin import BAD_INPUT
 from bench.profiles import Profile
-from bench.record import CaseFields, Record, RunStore, read_record
+from bench.record import CaseFields, Environment, Machine, Record, RunStore, read_record
 from bench.registry import get_workload
 from datasets.card import DataError
 
@@ -43,6 +41,23 @@ class Display(Protocol):
         """A case has a comparable record already."""
 
 
+class Launcher(Protocol):
+    """Where cases run: as processes of this machine, or in containers of an image."""
+
+    @property
+    def folders(self) -> list[str]:
+        """The pytest options --assay-run and --assay-data, as a case sees these folders."""
+
+    def identify(self, device: torch.device) -> tuple[Machine, Environment]:
+        """Where and with what the cases run."""
+
+    def launch(self, case: Case, options: Sequence[str], limits: Limits, log: Path, report: Callable[[int, int, str], None], stop: Event) -> Ending:
+        """Runs one case to its end, or until `stop` is set. Nothing of the case is left when this returns, however it returns.
+
+        options: pytest options of bench.plugin. report: called with (done, total, note).
+        """
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Campaign:
     """What to run, on what, and where the records go."""
@@ -50,6 +65,7 @@ class Campaign:
     cases: Sequence[Case]
     store: RunStore
     profile: Profile
+    launcher: Launcher
     data: Path | None
     seed: int
     limits: Limits
@@ -57,6 +73,10 @@ class Campaign:
     emulated: tuple[str, ...] = ()
     resume: bool = False
     jobs: int = 1
+
+    @property
+    def _device(self) -> torch.device:
+        return torch.device("cpu" if self.emulated else self.profile.device)
 
     def execute(self, display: Display) -> list[Record]:
         """Runs the cases and returns their records in order, those found by --resume included.
@@ -93,7 +113,7 @@ class Campaign:
         before = self._find_records(case)
         started = datetime.now(UTC)
         log = self.store.folder / "logs" / f"{case.id.replace('/', '.')}.log"
-        ending = run_case(case, self._options(), self.limits, log, lambda done, total, note: display.advance(case, done, total, note), stop)
+        ending = self.launcher.launch(case, self._options(), self.limits, log, lambda done, total, note: display.advance(case, done, total, note), stop)
         written = self._find_records(case)
         if written == before:
             ending = ending if ending.outcome else Ending(Outcome.CRASH, f"ended without a record; its output is in {log.name}", log)
@@ -107,13 +127,12 @@ class Campaign:
         return [path for path in self.store.paths() if path.name[5:] == f"{slug}.json"]
 
     def _options(self) -> list[str]:
-        options = [f"--assay-run={self.store.folder.resolve()}", f"--assay-profile={self.profile.name}", f"--assay-seed={self.seed}"]
+        options = [*self.launcher.folders, f"--assay-profile={self.profile.name}", f"--assay-seed={self.seed}"]
         options += [f"--assay-parallel={self.jobs}", f"--assay-command={shlex.join(self.command)}"]
-        options += [f"--assay-emulated={what}" for what in self.emulated]
-        return options + ([f"--assay-data={os.path.relpath(self.data, ROOT)}"] if self.data else [])  # relative: records are published
+        return options + [f"--assay-emulated={what}" for what in self.emulated]
 
     def _record_ending(self, case: Case, ending: Ending, started: datetime) -> Path:
-        device = torch.device(self.profile.device)
+        machine, environment = self.launcher.identify(self._device)
         record = Record(
             run=self.store.folder.name,
             sequence=0,
@@ -125,15 +144,14 @@ class Campaign:
             profile=self.profile.name,
             emulated=self.emulated,
             recipe=get_workload(case.workload).recipe(case),
-            machine=identify_machine(device),
-            environment=identify_environment(ROOT, self.command),
+            machine=machine,
+            environment=environment,
         )
         return self.store.append(record)
 
     def _find_finished(self) -> dict[Case, Record]:
         """Cases of this run that ended in order under the same comparability key as they would have now."""
-        device = torch.device(self.profile.device)
-        machine, environment = identify_machine(device), identify_environment(ROOT, self.command)
+        machine, environment = self.launcher.identify(self._device)
         ended = {(record.case.case, record.comparability.key): record for record in self.store.read() if record.comparability and record.outcome in FINAL}
         finished: dict[Case, Record] = {}
         for case in self.cases:
@@ -142,7 +160,7 @@ class Campaign:
                 identity = workload.identify(case, self.data)
             except DataError:
                 continue  # the case itself will say so in its record
-            host = machine.model_copy(update={"threads": choose_threads(case)})
+            host = machine.model_copy(update={"threads": choose_threads(case, machine.threads)})
             key = compare_key(case, identity, host, environment, batch=self.profile.choose_batch(case), seed=self.seed, parallel=self.jobs).key
             if record := ended.get((case, key)):
                 finished[case] = record

@@ -15,10 +15,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
+from typing import TYPE_CHECKING
 
 import psutil
 
 from bench.case import Case, Outcome
+
+if TYPE_CHECKING:
+    import torch
+
+    from bench.record import Environment, Machine
 
 ROOT = Path(__file__).resolve().parents[2]
 POLL_SECONDS = 0.25
@@ -40,6 +46,28 @@ class Ending:
     outcome: Outcome | None
     reason: str | None
     log: Path
+
+
+@dataclass(frozen=True, slots=True)
+class LocalLauncher:
+    """Runs cases as processes of this machine. See bench.launch.campaign.Launcher."""
+
+    run: Path
+    data: Path | None
+    command: tuple[str, ...]
+
+    @property
+    def folders(self) -> list[str]:
+        data = [f"--assay-data={os.path.relpath(self.data, ROOT)}"] if self.data else []  # relative: records are published
+        return [f"--assay-run={self.run.resolve()}", *data]
+
+    def identify(self, device: torch.device) -> tuple[Machine, Environment]:
+        from bench.measure.machine import identify_environment, identify_machine
+
+        return identify_machine(device), identify_environment(ROOT, self.command)
+
+    def launch(self, case: Case, options: Sequence[str], limits: Limits, log: Path, report: Callable[[int, int, str], None], stop: Event) -> Ending:
+        return run_case(case, options, limits, log, report, stop)
 
 
 def run_case(case: Case, options: Sequence[str], limits: Limits, log: Path, report: Callable[[int, int, str], None], stop: Event) -> Ending:
@@ -64,7 +92,7 @@ def run_case(case: Case, options: Sequence[str], limits: Limits, log: Path, repo
             _kill_group(process)
     if killed is not None:
         return Ending(*killed, log)
-    return Ending(*_explain_exit(process.returncode, log), log)
+    return Ending(*explain_exit(process.returncode, log), log)
 
 
 def _watch(
@@ -86,13 +114,20 @@ def _watch(
                     report(said["done"], said["total"], said["note"])
             if stop.is_set():
                 return Outcome.CRASH, "interrupted by the user"
-            now = time.monotonic()
-            if now - started > limits.wall_seconds:
-                return Outcome.TIMEOUT, f"longer than {limits.wall_seconds:g} s in all; allow more with --timeout"
-            if now - spoke > limits.silent_seconds:
-                return Outcome.TIMEOUT, f"no sign of life for {limits.silent_seconds:g} s; it hangs, or needs --silence"
+            if overrun := find_overrun(limits, started, spoke):
+                return overrun
             if (held := _memory_of_group(process.pid)) > limits.memory_bytes:
                 return Outcome.OOM, f"held {held / 1e9:.1f} GB, more than the {limits.memory_bytes / 1e9:.1f} GB a case may use here; allow more with --memory"
+    return None
+
+
+def find_overrun(limits: Limits, started: float, spoke: float) -> tuple[Outcome, str] | None:
+    """Whether a case that started and last spoke at these times (monotonic, s) has been going on or silent for too long."""
+    now = time.monotonic()
+    if now - started > limits.wall_seconds:
+        return Outcome.TIMEOUT, f"longer than {limits.wall_seconds:g} s in all; allow more with --timeout"
+    if now - spoke > limits.silent_seconds:
+        return Outcome.TIMEOUT, f"no sign of life for {limits.silent_seconds:g} s; it hangs, or needs --silence"
     return None
 
 
@@ -120,7 +155,8 @@ def _kill_group(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def _explain_exit(code: int, log: Path) -> tuple[Outcome | None, str | None]:
+def explain_exit(code: int, log: Path) -> tuple[Outcome | None, str | None]:
+    """Outcome and reason for a case process that ended with this code (negative: by a signal); None, None when its record is its own."""
     if code in (0, 1):  # pytest ran the case to a verdict, so the record is the case's own
         return None, None
     if code < 0:

@@ -14,6 +14,7 @@ from bench.case import Precision, UsageError
 from bench.measure.board import POWER_BRAKE, THERMAL, Board, BoardState, find_strangers
 from bench.measure.calibration import calibrate_device
 from bench.measure.device import find_uuid
+from bench.measure.load import Load, read_load
 from bench.measure.nvml import query_board
 from bench.profiles import Figure, Profile, match_gpu
 
@@ -22,23 +23,34 @@ SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  # its size is read, nothing is w
 SHARED_MEMORY_GIB = 1.0  # loader workers and NCCL pass data through it; Docker gives 64 MiB unless told otherwise
 PRODUCT_SHARE = 1 / 3  # of the datasheet's peak: small boards throttle at their power limit far below it
 COPY_SHARE = 1 / 2  # of the datasheet's bandwidth
+BUSY_SHARE = 0.25  # of all cores: from here on a CPU's times are no longer its own
+STOLEN_SHARE = 0.05  # a host that takes this much takes it in bursts, which no median of a few rounds outlasts
 GIB = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One check. When it is not ok, `message` says what was found and `remedy` what to do."""
+    """One check. `message` says what was found; when that is not ok, `wanted` says what would be and `remedy` what to do."""
 
     name: str
     ok: bool
     message: str
+    wanted: str = ""
     remedy: str = ""
 
 
-def check_fitness(profile: Profile, device: torch.device, *, results: Path, calibrate: bool) -> list[Finding]:
-    """Every check that makes sense for the profile, those that passed included. calibrate takes up to 5 s.
+class NotFit(Exception):
+    """A machine that must not be measured on. The command says why, and what to do, and exits with 4."""
 
-    results: the folder that records will be written to.
+    def __init__(self, where: str, refusals: Sequence[Finding]) -> None:
+        super().__init__(where)
+        self.where, self.refusals = where, refusals
+
+
+def check_fitness(profile: Profile, device: torch.device, *, results: Path, calibrate: bool, emulated: bool = False) -> list[Finding]:
+    """Every check that makes sense for the profile, those that passed included. calibrate also measures, which takes up to 6 s.
+
+    results: the folder that records will be written to. emulated: the cases will run on the CPU, so nothing is asked of torch's CUDA.
     """
     findings = [_check_results(results), _check_shared_memory(required=profile.device == "cuda")]
     build: list[Finding] = []
@@ -46,19 +58,31 @@ def check_fitness(profile: Profile, device: torch.device, *, results: Path, cali
         board = query_board(find_uuid(device))
         if isinstance(board, str):
             remedy = "Install the NVIDIA driver, or give the container its GPU (driver: nvidia, capabilities: [gpu, utility, compute])."
-            findings.append(_judge("nvml", ok=False, message=f"no GPU can be asked: {board}", remedy=remedy))
+            findings.append(_judge("nvml", ok=False, message=f"no GPU can be asked: {board}", wanted="an NVIDIA driver that answers", remedy=remedy))
         else:
             findings += _check_board(profile, board)
-        build = _check_torch_build(None if isinstance(board, str) else board)
+        build = [] if emulated else _check_torch_build(None if isinstance(board, str) else board)
     elif profile.device == "mps":
         remedy = "This torch cannot use the Apple GPU: choose --profile cpu."
-        build = [_judge("torch build", ok=torch.backends.mps.is_available(), message=f"torch {torch.__version__}", remedy=remedy)]
+        ok = torch.backends.mps.is_available()
+        build = [_judge("torch build", ok=ok, message=f"torch {torch.__version__}", wanted="a torch with Metal", remedy=remedy)]
+    if not calibrate:
+        return findings + build
+    load = _check_load(read_load(), required=profile.device == "cpu")  # before the calibration, which is load itself
     can_compute = all(finding.ok for finding in build)
-    return findings + build + (_check_speed(profile, device) if calibrate and can_compute else [])
+    return [*findings, *build, load, *(_check_speed(profile, device) if can_compute and not emulated else [])]
 
 
-def _judge(name: str, *, ok: bool, message: str, remedy: str) -> Finding:
-    return Finding(name, ok=True, message=message) if ok else Finding(name, ok=False, message=f"{message}.", remedy=remedy)
+def _judge(name: str, *, ok: bool, message: str, wanted: str, remedy: str) -> Finding:
+    return Finding(name, ok=True, message=message) if ok else Finding(name, ok=False, message=f"{message}.", wanted=wanted, remedy=remedy)
+
+
+def _check_load(load: Load, *, required: bool) -> Finding:
+    average = "" if load.average is None else f"; load average {load.average:.2f}"
+    message = f"other work takes {100 * load.busy:.0f} % of {load.cores} cores, a host {100 * load.stolen:.0f} %{average}"
+    ok = not required or (load.busy < BUSY_SHARE and load.stolen < STOLEN_SHARE)
+    wanted = f"less than {100 * BUSY_SHARE:.0f} % and {100 * STOLEN_SHARE:.0f} %"
+    return _judge("other work", ok=ok, message=message, wanted=wanted, remedy="End it (`top` shows it), wait, or take a machine of your own.")
 
 
 def _check_results(results: Path) -> Finding:
@@ -66,8 +90,9 @@ def _check_results(results: Path) -> Finding:
         with tempfile.TemporaryFile(dir=results):
             return Finding("results folder", ok=True, message=f"{results} can be written")
     except OSError as error:
-        remedy = "Create it, free space, or choose another with --out DIR."
-        return _judge("results folder", ok=False, message=f"{results} cannot be written: {error.strerror}", remedy=remedy)
+        remedy = "Create it, free space, or choose another with --results DIR (and --out DIR for `run`)."
+        message = f"{results} cannot be written: {error.strerror}"
+        return _judge("results folder", ok=False, message=message, wanted="a folder that holds records", remedy=remedy)
 
 
 def _check_shared_memory(*, required: bool) -> Finding:
@@ -76,7 +101,8 @@ def _check_shared_memory(*, required: bool) -> Finding:
     size = os.statvfs(SHARED_MEMORY)
     gib = size.f_frsize * size.f_blocks / GIB
     remedy = f"Give the container shm_size: {SHARED_MEMORY_GIB:g}g (docker run --shm-size)."
-    return _judge("shared memory", ok=gib >= SHARED_MEMORY_GIB or not required, message=f"{SHARED_MEMORY} has {gib:.2f} GiB", remedy=remedy)
+    ok, message = gib >= SHARED_MEMORY_GIB or not required, f"{SHARED_MEMORY} has {gib:.2f} GiB"
+    return _judge("shared memory", ok=ok, message=message, wanted=f"{SHARED_MEMORY_GIB:g} GiB", remedy=remedy)
 
 
 def _check_board(profile: Profile, board: Board) -> list[Finding]:
@@ -92,7 +118,7 @@ def _check_name(profile: Profile, board: Board) -> Finding:
         remedy = f"Run with --profile {match_gpu(name).name}, or choose another GPU with CUDA_VISIBLE_DEVICES (BENCH_GPU for a container)."
     except UsageError:
         remedy = "Choose another GPU with CUDA_VISIBLE_DEVICES (BENCH_GPU for a container), or add a profile for this one to bench/profiles."
-    return _judge("gpu", ok=False, message=f"found {name}, but profile {profile.name} wants {profile.title} (name {profile.gpu})", remedy=remedy)
+    return _judge("gpu", ok=False, message=f"found {name}", wanted=f"{profile.title} (named {profile.gpu}) for profile {profile.name}", remedy=remedy)
 
 
 def _check_driver(profile: Profile, board: Board) -> Finding:
@@ -100,8 +126,8 @@ def _check_driver(profile: Profile, board: Board) -> Finding:
     if driver is None or wanted is None:
         return Finding("driver", ok=True, message=f"{driver or board.unavailable.get('driver', 'unknown')}; profile {profile.name} asks for none")
     ok = _order_version(driver) >= _order_version(wanted)
-    message = f"{driver}, profile {profile.name} takes {wanted} or later"
-    return _judge("driver", ok=ok, message=message, remedy="Install a newer NVIDIA driver on the host.")
+    remedy = "Install a newer NVIDIA driver on the host."
+    return _judge("driver", ok=ok, message=driver, wanted=f"{wanted} or later for profile {profile.name}", remedy=remedy)
 
 
 def _order_version(text: str) -> tuple[int, ...]:
@@ -111,7 +137,8 @@ def _order_version(text: str) -> tuple[int, ...]:
 def _check_free_memory(board: Board) -> Finding:
     message = f"{board.free_bytes / GIB:.1f} of {board.memory_bytes / GIB:.1f} GiB free"
     ok = board.free_bytes >= FREE_SHARE * board.memory_bytes
-    return _judge("free memory", ok=ok, message=message, remedy="End what else uses the GPU (nvidia-smi shows it).")
+    remedy = "End what else uses the GPU (nvidia-smi shows it)."
+    return _judge("free memory", ok=ok, message=message, wanted=f"{100 * FREE_SHARE:.0f} % of it", remedy=remedy)
 
 
 def _check_strangers(board: Board) -> Finding:
@@ -119,7 +146,7 @@ def _check_strangers(board: Board) -> Finding:
         return Finding("processes", ok=True, message=f"cannot be told: {board.state.unavailable['processes']}")
     strangers = find_strangers(board.state, frozenset({os.getpid()}), holds_context=torch.cuda.memory_reserved() > 0)
     message = f"other processes use the GPU: {', '.join(map(str, strangers))}" if strangers else "no other process on the GPU"
-    return _judge("processes", ok=not strangers, message=message, remedy="End them, or choose another GPU.")
+    return _judge("processes", ok=not strangers, message=message, wanted="a GPU of its own", remedy="End them, or choose another GPU.")
 
 
 def _check_power_limit(board: Board) -> Finding:
@@ -127,7 +154,8 @@ def _check_power_limit(board: Board) -> Finding:
     if limit is None or default is None:
         reason = board.state.unavailable.get("power_limit_w") or board.unavailable.get("default_power_limit_w")
         return Finding("power limit", ok=True, message=f"cannot be told: {reason}")
-    return _judge("power limit", ok=limit >= default, message=f"{limit:g} W, default {default:g} W", remedy=f"Set it back: nvidia-smi -pl {default:g}")
+    remedy = f"Set it back: nvidia-smi -pl {default:g}"
+    return _judge("power limit", ok=limit >= default, message=f"{limit:g} W, default {default:g} W", wanted="the default or more", remedy=remedy)
 
 
 def _check_clocks(state: BoardState) -> Finding:
@@ -135,34 +163,36 @@ def _check_clocks(state: BoardState) -> Finding:
         return Finding("clocks", ok=True, message=f"cannot be told: {state.unavailable['event_reasons']}")
     message = f"held by: {', '.join(state.event_reasons) or 'nothing'}"
     slowed = {*state.event_reasons} & (THERMAL | POWER_BRAKE)
-    return _judge("clocks", ok=not slowed, message=message, remedy="See to cooling and power supply, let the GPU rest, try again.")
+    wanted = "clocks that neither heat nor a power brake holds"
+    return _judge("clocks", ok=not slowed, message=message, wanted=wanted, remedy="See to cooling and power supply, let the GPU rest, try again.")
 
 
 def _check_ecc(state: BoardState) -> Finding:
     if state.ecc_uncorrected is None:
         return Finding("ecc", ok=True, message=f"cannot be told: {state.unavailable['ecc_uncorrected']}")
     message = f"{state.ecc_uncorrected} uncorrected memory errors since the driver was loaded"
-    return _judge("ecc", ok=state.ecc_uncorrected == 0, message=message, remedy="Reset the GPU (nvidia-smi -r) or replace it.")
+    return _judge("ecc", ok=state.ecc_uncorrected == 0, message=message, wanted="none", remedy="Reset the GPU (nvidia-smi -r) or replace it.")
 
 
 def _check_torch_build(board: Board | None) -> list[Finding]:
     built = torch.version.cuda
     if built is None:
         remedy = "Use the CUDA image (docker/cuda) or a CUDA build of torch, or choose --profile cpu."
-        return [_judge("torch build", ok=False, message=f"torch {torch.__version__} is built without CUDA", remedy=remedy)]
+        return [_judge("torch build", ok=False, message=f"torch {torch.__version__} is built without CUDA", wanted="a build with CUDA", remedy=remedy)]
     message = f"torch {torch.__version__} for CUDA {built}"
     remedy = "torch finds no CUDA device: check the driver, CUDA_VISIBLE_DEVICES and the container's GPU."
-    findings = [_judge("torch build", ok=torch.cuda.is_available(), message=message, remedy=remedy)]
+    findings = [_judge("torch build", ok=torch.cuda.is_available(), message=message, wanted="one that finds a device", remedy=remedy)]
     if board is not None and board.cuda_driver is not None:
         # any driver of a CUDA major version serves every minor version of it (CUDA Compatibility guide)
         ok = int(board.cuda_driver.split(".")[0]) >= int(built.split(".")[0])
         message = f"driver {board.driver} serves CUDA {board.cuda_driver}, torch is built for CUDA {built}"
-        findings.append(_judge("cuda", ok=ok, message=message, remedy=f"Install a driver for CUDA {built}, or a torch build for an older CUDA."))
+        wanted = "a driver of the same CUDA major version or a later one"
+        findings.append(_judge("cuda", ok=ok, message=message, wanted=wanted, remedy=f"Install a driver for CUDA {built}, or a torch build for an older CUDA."))
     if board is not None and board.compute_capability is not None:
         archs = torch.cuda.get_arch_list()
         message = f"compute capability {board.compute_capability}, torch is built for {' '.join(archs) or 'none'}"
         ok = serves_capability(archs, board.compute_capability)
-        findings.append(_judge("architecture", ok=ok, message=message, remedy="Use a torch build that has this architecture."))
+        findings.append(_judge("architecture", ok=ok, message=message, wanted="a build that has it", remedy="Use a torch build that has this architecture."))
     return findings
 
 
@@ -201,4 +231,4 @@ def _compare_speed(name: str, message: str, reached: float, promised: Figure | N
         return Finding(name, ok=True, message=f"{message}; the profile promises nothing")
     share = reached / promised.value
     remedy = "Something holds the machine back: other work, heat, a power limit, a PCIe fault, or the wrong profile."
-    return _judge(name, ok=share >= least, message=f"{message}, {100 * share:.0f} % of the datasheet (fit from {100 * least:.0f} %)", remedy=remedy)
+    return _judge(name, ok=share >= least, message=f"{message}, {100 * share:.0f} % of the datasheet", wanted=f"{100 * least:.0f} % or more", remedy=remedy)

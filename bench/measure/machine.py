@@ -20,7 +20,8 @@ from bench.measure.nvml import query_board
 from bench.profiles import name_apple_chip
 from bench.record import Environment, Machine
 
-LOCK = Path("docker/cpu/requirements.txt")
+IMAGE_VARIABLE = "ASSAY_IMAGE"  # set in the images: which of them this is
+REVISION_VARIABLE = "ASSAY_REVISION"  # likewise: the commit that it was built from
 DIGEST_VARIABLE = "BENCH_IMAGE_DIGEST"
 CPUINFO = Path("/proc/cpuinfo")
 
@@ -102,7 +103,8 @@ def identify_environment(root: Path, command: Sequence[str]) -> Environment:
         return found
 
     packages = {distribution.name: distribution.version for distribution in importlib.metadata.distributions()}
-    lock = root / LOCK
+    lock = Path("docker", os.environ.get(IMAGE_VARIABLE, "cpu"), "requirements.txt")
+    lock_bytes = (root / lock).read_bytes() if (root / lock).exists() else None
     cudnn = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
     sha, dirty = _describe_source(root, unavailable)
     return Environment(
@@ -113,7 +115,7 @@ def identify_environment(root: Path, command: Sequence[str]) -> Environment:
         cudnn=keep("cudnn", None if cudnn is None else str(cudnn), "this torch is built without cuDNN"),
         triton=keep("triton", packages.get("triton"), "not installed"),
         packages_sha256=hashlib.sha256("\n".join(sorted(f"{name}=={version}" for name, version in packages.items())).encode()).hexdigest(),
-        lock_sha256=keep("lock_sha256", hashlib.sha256(lock.read_bytes()).hexdigest() if lock.exists() else None, f"no {LOCK} here"),
+        lock_sha256=keep("lock_sha256", None if lock_bytes is None else hashlib.sha256(lock_bytes).hexdigest(), f"no {lock} here"),
         image_digest=_read_image_digest(unavailable),
         git_sha=sha,
         git_dirty_sha256=dirty,
@@ -140,6 +142,8 @@ def _describe_source(root: Path, unavailable: dict[str, str]) -> tuple[str | Non
 
     results/ is left out: a run writes there, and its second record would differ from its first for that alone.
     """
+    if revision := os.environ.get(REVISION_VARIABLE):
+        return _read_revision(revision, unavailable)
     here = [".", ":(exclude)results"]
     try:
         sha = _ask_git(root, "rev-parse", "HEAD").decode().strip()
@@ -150,6 +154,15 @@ def _describe_source(root: Path, unavailable: dict[str, str]) -> tuple[str | Non
         return None, None
     names = sorted({*changed.split(b"\0"), *untracked.split(b"\0")} - {b""})
     return sha, _hash_named_files(root, names) if names else None
+
+
+def _read_revision(revision: str, unavailable: dict[str, str]) -> tuple[str | None, None]:
+    """The commit that an image was built from; nothing in an image changes after that."""
+    if re.fullmatch(r"[0-9a-f]{40}", revision):
+        return revision, None
+    reason = f"{REVISION_VARIABLE} is {revision!r}: the image was not built from a commit as it stands"
+    unavailable["git_sha"] = unavailable["git_dirty_sha256"] = reason
+    return None, None
 
 
 def _ask_git(root: Path, *arguments: str) -> bytes:

@@ -17,7 +17,7 @@
  *   hang SYMBOL [N]          likewise, never returns
  *
  * FAKE_NVML_PROGRESS names a file that holds the number of memory readings so far.
- * -DOLD_DRIVER leaves out what drivers before 510 lack.
+ * -DSCRIPT="/path" is read where FAKE_NVML_SCRIPT is not set. -DOLD_DRIVER leaves out what drivers before 510 lack.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -124,6 +124,9 @@ static void load_script(void) {
     memset(&board, 0, sizeof board);
     for (size_t i = 0; i < sizeof defaults / sizeof *defaults; i++) parse_line(defaults[i]);
     const char *path = getenv("FAKE_NVML_SCRIPT");
+#ifdef SCRIPT
+    if (!path) path = SCRIPT;
+#endif
     if (!path) return;
     FILE *script = fopen(path, "r");
     if (!script) refuse(path);

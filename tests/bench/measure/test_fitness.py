@@ -7,15 +7,23 @@ from bench.case import Precision
 from bench.measure import fitness
 from bench.measure.calibration import Calibration, calibrate_device
 from bench.measure.fitness import check_fitness, serves_capability
+from bench.measure.load import Load, read_load
 from bench.profiles import load_profile
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 A40 = load_profile("a40")
 
 
+@pytest.fixture(autouse=True)
+def quiet_machine(monkeypatch):
+    """Whatever else runs on the machine of these tests."""
+    monkeypatch.setattr(fitness, "read_load", lambda: Load(busy=0.0, stolen=0.0, cores=4, average=0.1))
+
+
 def check(tmp_path, profile=A40, device=CUDA):
     findings = check_fitness(profile, device, results=tmp_path, calibrate=False)
-    assert all(finding.remedy for finding in findings if not finding.ok)
+    assert all(finding.remedy and finding.wanted for finding in findings if not finding.ok)
+    assert not any(finding.remedy or finding.wanted for finding in findings if finding.ok)
     return {finding.name: finding for finding in findings}
 
 
@@ -45,7 +53,8 @@ def test_a_wrong_gpu_is_refused_with_the_profile_that_fits(nvml, cuda_build, tmp
     nvml.script("name NVIDIA GeForce RTX 4090")
     gpu = check(tmp_path)["gpu"]
     assert not gpu.ok
-    assert gpu.message == "found NVIDIA GeForce RTX 4090, but profile a40 wants NVIDIA A40 48 GB (name NVIDIA A40)."
+    assert gpu.message == "found NVIDIA GeForce RTX 4090."
+    assert gpu.wanted == "NVIDIA A40 48 GB (named NVIDIA A40) for profile a40"
     assert gpu.remedy.startswith("Run with --profile rtx4090, or choose another GPU")
 
 
@@ -55,29 +64,29 @@ def test_an_unknown_gpu_is_refused_with_the_way_to_add_it(nvml, cuda_build, tmp_
 
 
 @pytest.mark.parametrize(
-    ("line", "name", "message"),
+    ("line", "name", "message", "wanted"),
     [
-        ("driver 470.82.01", "driver", "470.82.01, profile a40 takes 525.60.13 or later."),
-        ("memory 9000", "free memory", "35.6 of 45.0 GiB free."),
-        ("processes 4242", "processes", "other processes use the GPU: 4242."),
-        ("limit 250000 300000", "power limit", "250 W, default 300 W."),
-        ("reasons 0x44", "clocks", "held by: sw_power_cap, hw_thermal_slowdown."),
-        ("reasons 0x80", "clocks", "held by: hw_power_brake_slowdown."),
-        ("ecc 2", "ecc", "2 uncorrected memory errors since the driver was loaded."),
-        ("cuda 12020", "cuda", "driver 580.65.06 serves CUDA 12.2, torch is built for CUDA 13.0."),
-        ("capability 7 0", "architecture", "compute capability 7.0, torch is built for sm_75 sm_80 sm_90 sm_120."),
+        ("driver 470.82.01", "driver", "470.82.01.", "525.60.13 or later for profile a40"),
+        ("memory 9000", "free memory", "35.6 of 45.0 GiB free.", "90 % of it"),
+        ("processes 4242", "processes", "other processes use the GPU: 4242.", "a GPU of its own"),
+        ("limit 250000 300000", "power limit", "250 W, default 300 W.", "the default or more"),
+        ("reasons 0x44", "clocks", "held by: sw_power_cap, hw_thermal_slowdown.", "clocks that neither heat nor a power brake holds"),
+        ("reasons 0x80", "clocks", "held by: hw_power_brake_slowdown.", "clocks that neither heat nor a power brake holds"),
+        ("ecc 2", "ecc", "2 uncorrected memory errors since the driver was loaded.", "none"),
+        ("cuda 12020", "cuda", "driver 580.65.06 serves CUDA 12.2, torch is built for CUDA 13.0.", "a driver of the same CUDA major version or a later one"),
+        ("capability 7 0", "architecture", "compute capability 7.0, torch is built for sm_75 sm_80 sm_90 sm_120.", "a build that has it"),
     ],
 )
-def test_what_makes_a_gpu_unfit(nvml, cuda_build, tmp_path, line, name, message):
+def test_what_makes_a_gpu_unfit(nvml, cuda_build, tmp_path, line, name, message, wanted):
     nvml.script(line)
     found = check(tmp_path)
     assert refusals(found) - {"shared memory"} == {name}
-    assert found[name].message == message
+    assert (found[name].message, found[name].wanted) == (message, wanted)
 
 
-@pytest.mark.parametrize("line", ["driver 525.60.13", "cuda 13020", "reasons 0x5", "ecc off", "memory 300", f"processes {os.getpid()}"])
+@pytest.mark.parametrize("line", ["driver 525.60.13", "cuda 13020", "reasons 0x5", "ecc off", "memory 300", "processes {own}"])
 def test_what_does_not(nvml, cuda_build, tmp_path, line):
-    nvml.script(line)
+    nvml.script(line.format(own=os.getpid()))
     assert refusals(check(tmp_path)) <= {"shared memory"}
 
 
@@ -155,3 +164,28 @@ def test_the_product_counts_two_operations_per_multiply_add(monkeypatch):
     monkeypatch.setattr("bench.measure.calibration._time_call", lambda call, device: 0.5 if call() is not None else 0.0)
     reached = calibrate_device(CPU, Precision.FP32)
     assert (reached.flops, reached.bandwidth) == (2 * 1024**3 / 0.5, 2 * (1 << 26) / 0.5)
+
+
+@pytest.mark.parametrize(
+    ("busy", "stolen", "message"),
+    [
+        (0.26, 0.0, "other work takes 26 % of 4 cores, a host 0 %; load average 3.40."),
+        (0.0, 0.06, "other work takes 0 % of 4 cores, a host 6 %; load average 3.40."),
+    ],
+)
+def test_a_busy_cpu_is_unfit_for_a_cpu_profile_only(nvml, cuda_build, tmp_path, monkeypatch, busy, stolen, message):
+    monkeypatch.setattr("bench.measure.calibration.SECONDS", 0.01)
+    monkeypatch.setattr(fitness, "read_load", lambda: Load(busy=busy, stolen=stolen, cores=4, average=3.4))
+    found = {f.name: f for f in check_fitness(load_profile("cpu"), CPU, results=tmp_path, calibrate=True)}
+    assert refusals(found) == {"other work"}
+    assert (found["other work"].message, found["other work"].wanted) == (message, "less than 25 % and 5 %")
+    monkeypatch.setattr(fitness, "calibrate_device", lambda device, precision: Calibration(precision, 120e12, 600e9))
+    assert "other work" not in refusals({f.name: f for f in check_fitness(A40, CUDA, results=tmp_path, calibrate=True)})
+
+
+def test_the_load_of_this_machine_is_a_share_of_it(monkeypatch):
+    monkeypatch.setattr("bench.measure.load.WINDOW_SECONDS", 0.05)
+    load = read_load()
+    assert 0 <= load.busy <= 1
+    assert 0 <= load.stolen <= 1
+    assert load.cores >= 1

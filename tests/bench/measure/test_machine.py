@@ -100,7 +100,9 @@ def test_results_do_not_make_a_checkout_dirty(checkout):
     assert describe(checkout).git_dirty_sha256 is None
 
 
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed, as in an image")
 def test_outside_a_checkout_there_is_a_reason(tmp_path, monkeypatch):
+    monkeypatch.delenv("ASSAY_REVISION", raising=False)  # an image knows its commit without git
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     environment = describe(tmp_path)
     assert (environment.git_sha, environment.git_dirty_sha256, environment.lock_sha256) == (None, None, None)
@@ -109,6 +111,7 @@ def test_outside_a_checkout_there_is_a_reason(tmp_path, monkeypatch):
 
 
 def test_without_git_there_is_a_reason(tmp_path, monkeypatch):
+    monkeypatch.delenv("ASSAY_REVISION", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert describe(tmp_path).unavailable["git_sha"] == "git is not installed"
 
@@ -117,6 +120,24 @@ def test_the_lock_is_hashed(tmp_path):
     (tmp_path / "docker" / "cpu").mkdir(parents=True)
     (tmp_path / "docker" / "cpu" / "requirements.txt").write_bytes(b"torch==2.13.0\n")
     assert describe(tmp_path).lock_sha256 == hashlib.sha256(b"torch==2.13.0\n").hexdigest()
+
+
+def test_an_image_knows_its_lock_and_its_commit(tmp_path, monkeypatch):
+    (tmp_path / "docker" / "triton2").mkdir(parents=True)
+    (tmp_path / "docker" / "triton2" / "requirements.txt").write_bytes(b"torch==2.1.2\n")
+    monkeypatch.setenv("ASSAY_IMAGE", "triton2")
+    monkeypatch.setenv("ASSAY_REVISION", "0123456789" * 4)
+    environment = describe(tmp_path)
+    assert environment.lock_sha256 == hashlib.sha256(b"torch==2.1.2\n").hexdigest()
+    assert (environment.git_sha, environment.git_dirty_sha256) == ("0123456789" * 4, None)
+
+
+@pytest.mark.parametrize("revision", ["unknown", "0123456789" * 4 + "-dirty"])
+def test_an_image_of_changed_sources_names_no_commit(tmp_path, monkeypatch, revision):
+    monkeypatch.setenv("ASSAY_REVISION", revision)
+    environment = describe(tmp_path)
+    assert environment.git_sha is None
+    assert environment.unavailable["git_sha"] == f"ASSAY_REVISION is {revision!r}: the image was not built from a commit as it stands"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,167 @@
+"""`bench run --engine docker`: each case in a container of its image, examined first, watched, and removed whatever happens."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+import tomllib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+from typing import TYPE_CHECKING, Any
+
+from docker.errors import APIError
+from docker.utils.socket import STDOUT, frames_iter
+
+from bench.case import Case, ExitCode, Outcome, UsageError
+from bench.launch.containers import DATA, RESULTS, CannotStart, Containers, Image, Running
+from bench.launch.local import POLL_SECONDS, Ending, Limits, explain_exit, find_overrun
+from bench.measure.fitness import Finding, NotFit
+from bench.plugin import MARK
+from bench.profiles import Profile, load_profile
+from bench.record import Environment, Machine
+
+if TYPE_CHECKING:
+    import torch
+
+DIGESTS = "images.toml"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Examination:
+    """What the doctor found inside a container that is fit to measure in."""
+
+    profile: Profile
+    machine: Machine
+    environment: Environment
+
+
+def examine(containers: Containers, profile: str | None, emulated: Sequence[str]) -> Examination:
+    """Runs the doctor in a container like those of the cases. Raises NotFit, and UsageError for what the doctor calls wrong use."""
+    # on a CPU other work is no refusal, as in the services of compose.yaml: the spread of the rounds shows it
+    depth = ["--quick"] if containers.gpu is None else []
+    arguments = ["-m", "bench", "doctor", "--json", *depth, f"--results={RESULTS}", *([f"--profile={profile}"] if profile else [])]
+    try:
+        with containers.start([*arguments, *(f"--emulated={what}" for what in emulated)]) as running:
+            said: dict[int, bytes] = {}
+            for stream, chunk in frames_iter(running.stream, tty=False):
+                said[stream] = said.get(stream, b"") + chunk
+            code = running.container.wait()["StatusCode"]
+    except CannotStart as error:
+        remedy = "For a GPU, install the NVIDIA Container Toolkit on the host and restart Docker; `docker info` then lists the runtime nvidia."
+        raise NotFit(containers.image.tag, [Finding("container", ok=False, message=f"Docker cannot start one: {error}.", remedy=remedy)]) from None
+    if code not in (ExitCode.OK, ExitCode.MACHINE_NOT_FIT):
+        last = [line for line in b"".join(said.values()).decode(errors="replace").splitlines() if line.strip()][-1:]
+        raise UsageError(f"the doctor in {containers.image.tag} ended with {code}: {''.join(last).removeprefix('error: ')}")
+    found = json.loads(said[STDOUT])
+    if code == ExitCode.MACHINE_NOT_FIT:
+        raise NotFit(containers.image.tag, [Finding(**finding) for finding in found["findings"] if not finding["ok"]])
+    return Examination(
+        profile=load_profile(found["profile"]),
+        machine=Machine.model_validate(found["machine"]),
+        environment=Environment.model_validate(found["environment"]),
+    )
+
+
+def accept_digest(image: Image, results: Path, *, allow_new: bool) -> str | None:
+    """Compares an image with the digest that made earlier records in this results folder, and keeps the digest of one seen for the first time.
+
+    Returns what was kept, in words, or None when it was known. Raises UsageError for another digest, unless allow_new.
+    """
+    path = results / DIGESTS
+    known: dict[str, str] = tomllib.loads(path.read_text())["images"] if path.exists() else {}
+    if known.get(image.tag) == image.digest:
+        return None
+    if image.tag in known and not allow_new:
+        raise UsageError(
+            f"{image.tag} is {image.digest}, but records in {results} were made with {known[image.tag]}: they would not be comparable. "
+            f"Go back to that image, or take this one with --allow-new-image"
+        )
+    lines = [f'"{tag}" = "{digest}"' for tag, digest in sorted((known | {image.tag: image.digest}).items())]
+    path.write_text("\n".join(["# Digest of each image that made records here; another one is refused until told --allow-new-image.", "[images]", *lines, ""]))
+    return f"{image.tag} is {image.digest}; kept in {path}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DockerLauncher:
+    """Runs cases in containers. See bench.launch.campaign.Launcher."""
+
+    containers: Containers
+    run: Path
+    machine: Machine
+    environment: Environment
+
+    @property
+    def folders(self) -> list[str]:
+        return [f"--assay-run={RESULTS}/runs/{self.run.name}", *([f"--assay-data={DATA}"] if self.containers.data else [])]
+
+    def identify(self, device: torch.device) -> tuple[Machine, Environment]:  # noqa: ARG002  # the doctor looked at the profile's device
+        return self.machine, self.environment
+
+    def launch(self, case: Case, options: Sequence[str], limits: Limits, log: Path, report: Callable[[int, int, str], None], stop: Event) -> Ending:
+        arguments = ["-m", "pytest", f"bench/cases/test_{case.phase}.py", "-q", "-s", "-p", "pytest_benchmark.plugin", "-p", "no:cacheprovider"]
+        arguments += [*options, f"--assay-case={case.id}", "--assay-line=stdio"]
+        log.parent.mkdir(exist_ok=True)
+        try:
+            with self.containers.start(arguments, memory_bytes=limits.memory_bytes) as running:
+                output = _Output(running, log, report)
+                output.start()
+                overrun = _watch(output, limits, stop)
+                if overrun:
+                    running.container.remove(force=True)
+                output.join()
+                return Ending(*(overrun or _explain(running, limits, log)), log)
+        except (CannotStart, APIError) as error:
+            return Ending(Outcome.CRASH, f"Docker: {error}", log)
+
+
+class _Output(threading.Thread):
+    """Reads a container's output to its end: progress goes to the launcher, all else to the log."""
+
+    def __init__(self, running: Running, log: Path, report: Callable[[int, int, str], None]) -> None:
+        super().__init__(daemon=True, name="container-output")
+        self._stream, self._log, self._report = running.stream, log, report
+        self.spoke = time.monotonic()
+
+    def run(self) -> None:
+        pending = b""
+        with self._log.open("wb") as log:
+            for stream, chunk in frames_iter(self._stream, tty=False):
+                if stream != STDOUT:
+                    log.write(chunk)
+                    continue
+                *lines, pending = (pending + chunk).split(b"\n")
+                for line in lines:
+                    self._sort(line, log)
+            log.write(pending)
+
+    def _sort(self, line: bytes, log: Any) -> None:
+        text, mark, progress = line.partition(MARK)
+        if mark:
+            said = json.loads(progress)
+            self._report(said["done"], said["total"], said["note"])
+            self.spoke = time.monotonic()
+        if text or not mark:
+            log.write(text + b"\n")
+
+
+def _watch(output: _Output, limits: Limits, stop: Event) -> tuple[Outcome, str] | None:
+    """Waits for the end of the output, which is the end of the container. Not None: why it must be ended before."""
+    started = time.monotonic()
+    while output.is_alive():
+        output.join(POLL_SECONDS)
+        if stop.is_set():
+            return Outcome.CRASH, "interrupted by the user"
+        if overrun := find_overrun(limits, started, output.spoke):
+            return overrun
+    return None
+
+
+def _explain(running: Running, limits: Limits, log: Path) -> tuple[Outcome | None, str | None]:
+    status = running.container.wait()["StatusCode"]
+    running.container.reload()
+    if running.container.attrs["State"]["OOMKilled"]:
+        return Outcome.OOM, f"killed at the {limits.memory_bytes / 1e9:.1f} GB a case may use here; allow more with --memory"
+    return explain_exit(128 - status if status > 128 else status, log)  # a shell's way to write a signal

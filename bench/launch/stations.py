@@ -1,0 +1,103 @@
+"""Where a run takes place: this machine, or one image after the other. What is not fit is told before the first case starts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.case import UsageError
+from bench.launch.local import LocalLauncher
+from bench.profiles import Profile, detect_profile, load_profile
+
+if TYPE_CHECKING:
+    from bench.launch.campaign import Launcher
+    from bench.launch.containers import Containers
+    from bench.launch.docker import Examination
+
+
+class Engine(StrEnum):
+    """What runs the cases."""
+
+    LOCAL = "local"
+    DOCKER = "docker"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What a user asked for, as far as it decides where the cases run."""
+
+    profile: str | None
+    engine: Engine
+    images: Sequence[str]
+    gpu: str | None
+    allow_new_image: bool
+    emulated: tuple[str, ...]
+    results: Path
+    data: Path | None
+    command: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Station:
+    """One place to run the cases, and its machine class. An image was examined and found fit."""
+
+    label: str  # the image; empty for this machine
+    profile: Profile
+    wish: Wish
+    notes: Sequence[str] = ()
+    containers: Containers | None = None
+    examination: Examination | None = None
+
+    def open(self, run: Path) -> Launcher:
+        """The launcher of a run whose records go to this folder."""
+        examined = self.examination
+        if self.containers is None or examined is None:
+            return LocalLauncher(run, self.wish.data, self.wish.command)
+        from bench.launch.docker import DockerLauncher
+
+        environment = examined.environment.model_copy(update={"command": self.wish.command})
+        return DockerLauncher(containers=self.containers, run=run, machine=examined.machine, environment=environment)
+
+
+def open_stations(wish: Wish) -> list[Station]:
+    """One station for each image, or this machine.
+
+    Raises UsageError for wishes that do not go together, unknown images and new digests; NotFit where an image finds its machine unfit.
+    """
+    if wish.engine is Engine.DOCKER:
+        return _open_images(wish)
+    for option, given in (("--image", wish.images), ("--gpu", wish.gpu), ("--allow-new-image", wish.allow_new_image)):
+        if given:
+            raise UsageError(f"{option} goes with --engine docker only; on this machine choose a GPU with CUDA_VISIBLE_DEVICES")
+    return [Station(label="", profile=load_profile(wish.profile) if wish.profile else detect_profile(), wish=wish)]
+
+
+def _open_images(wish: Wish) -> list[Station]:
+    from bench.launch.containers import Containers, connect, find_image, sweep_orphans
+    from bench.launch.docker import accept_digest, examine
+
+    wants_gpu = wish.gpu is not None or (wish.profile is not None and load_profile(wish.profile).device == "cuda")
+    names = wish.images or (["cuda"] if wants_gpu else ["cpu"])
+    client = connect()
+    found = [find_image(client, name) for name in names]
+    _create_folder(wish.results)
+    swept = sweep_orphans(client)
+    stations: list[Station] = []
+    for image in found:
+        kept = accept_digest(image, wish.results, allow_new=wish.allow_new_image)
+        gpu = wish.gpu or (None if image.tag == "assay:cpu" and not wants_gpu else "0")
+        containers = Containers(client=client, image=image, gpu=gpu, results=wish.results, data=wish.data)
+        examined = examine(containers, wish.profile, wish.emulated)
+        notes = [note for note in (f"removed {swept} containers of a run that is gone" if swept and not stations else None, kept) if note]
+        stations.append(Station(label=image.tag, profile=examined.profile, wish=wish, notes=notes, containers=containers, examination=examined))
+    return stations
+
+
+def _create_folder(results: Path) -> None:
+    try:
+        results.mkdir(parents=True, exist_ok=True)  # by us: a folder that the engine creates belongs to root
+    except OSError as error:
+        raise UsageError(f"results folder {results} cannot be written: {error.strerror}; choose another with --out DIR or free it") from None

@@ -1,0 +1,77 @@
+"""What the Docker launcher decides before it starts a container. tests/docker launches real ones."""
+
+import os
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from docker.errors import ImageNotFound
+
+from bench.case import UsageError
+from bench.launch.containers import Image, find_image
+from bench.launch.docker import accept_digest
+from bench.launch.stations import Engine, Wish, open_stations
+
+ROOT = Path(__file__).resolve().parents[3]
+OLD, NEW = (f"sha256:{digit * 64}" for digit in "ab")
+
+
+def kept(results):
+    return tomllib.loads((results / "images.toml").read_text())["images"]
+
+
+def test_the_first_digest_of_an_image_is_kept_and_said(tmp_path):
+    assert accept_digest(Image("assay:cuda", OLD), tmp_path, allow_new=False) == f"assay:cuda is {OLD}; kept in {tmp_path / 'images.toml'}"
+    assert accept_digest(Image("assay:cuda", OLD), tmp_path, allow_new=False) is None
+    assert accept_digest(Image("assay:triton2", NEW), tmp_path, allow_new=False) is not None
+    assert kept(tmp_path) == {"assay:cuda": OLD, "assay:triton2": NEW}
+
+
+def test_another_digest_is_refused_unless_told(tmp_path):
+    accept_digest(Image("assay:cuda", OLD), tmp_path, allow_new=False)
+    with pytest.raises(UsageError, match=f"assay:cuda is {NEW}, but records in .* were made with {OLD}.*--allow-new-image"):
+        accept_digest(Image("assay:cuda", NEW), tmp_path, allow_new=False)
+    assert kept(tmp_path) == {"assay:cuda": OLD}
+    accept_digest(Image("assay:cuda", NEW), tmp_path, allow_new=True)
+    assert kept(tmp_path) == {"assay:cuda": NEW}
+
+
+class EmptyEngine:
+    """A Docker client whose engine holds no image."""
+
+    @property
+    def images(self):
+        return self
+
+    def get(self, tag):
+        raise ImageNotFound(tag)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("triton2", "no image assay:triton2 here: build it with `docker compose build bench-triton2`"),
+        ("registry.example/assay:1", "no image registry.example/assay:1 here: build or pull it first"),
+    ],
+)
+def test_an_image_that_is_not_here_is_never_pulled(name, message):
+    with pytest.raises(UsageError, match=message):
+        find_image(EmptyEngine(), name)
+
+
+@pytest.mark.parametrize("option", [{"images": ["cuda"]}, {"gpu": "0"}, {"allow_new_image": True}])
+def test_options_of_docker_are_refused_without_it(option, tmp_path):
+    wish = {"profile": "cpu", "engine": Engine.LOCAL, "images": (), "gpu": None, "allow_new_image": False, "emulated": (), "results": tmp_path, "data": None}
+    with pytest.raises(UsageError, match="goes with --engine docker only"):
+        open_stations(Wish(**(wish | option), command=("bench",)))
+
+
+def test_no_engine_is_one_clear_line_and_exit_2(tmp_path):
+    command = [sys.executable, "-m", "bench", "run", "--engine", "docker", "--select", "affinity-v1", "--out", str(tmp_path / "results")]
+    done = subprocess.run(command, cwd=ROOT, env=os.environ | {"DOCKER_HOST": f"unix://{tmp_path}/none.sock"}, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: no Docker engine answers at unix://{tmp_path}/none.sock (")
+    assert done.stderr.endswith("start Docker, set DOCKER_HOST, or run without --engine docker\n")
+    assert not (tmp_path / "results").exists()

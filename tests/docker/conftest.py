@@ -1,0 +1,89 @@
+"""One throw-away Docker engine for all tests of containers: its base image, assay:cpu, and a scripted GPU on demand."""
+
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPT = ROOT / "docker" / "engine" / "engine.py"
+BASE = "assay-base:bookworm"
+PIP_MARKER = uuid.uuid4().hex  # stands in the pip settings of the build; new each time, for these tests lie in the image
+CANNOT_START = 2
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A running engine; `variables` is the environment of its clients."""
+
+    folder: Path
+    variables: dict[str, str]
+
+    def run(self, *command: str | Path, check: bool = True, folder: Path = ROOT, **variables: str) -> subprocess.CompletedProcess[str]:
+        """A command, e.g. ("docker", "compose", "run", ...), with this engine and the given variables. Its output is captured."""
+        done = subprocess.run(command, cwd=folder, env=os.environ | self.variables | variables, capture_output=True, text=True)
+        assert not check or done.returncode == 0, f"{command}: {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+        return done
+
+    def docker(self, *arguments: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
+        return self.run("docker", *arguments, check=check)
+
+    def fake_gpu(self, name: str, *lines: str) -> None:
+        """From now on a container that asks for an NVIDIA GPU finds this board; `lines` as in tests/fakes/fake_nvml.c."""
+        ask(self.folder, "fake-gpu", name, *lines)
+
+    def remove_gpu(self) -> None:
+        """No GPU, and no GPU runtime. Running containers end."""
+        ask(self.folder, "fake-gpu", "--remove")
+
+    def build(self, *options: str | Path) -> str:
+        """Builds assay:cpu offline, from the base and the downloaded wheels; returns what docker/build.py prints: the digest."""
+        return self.run(sys.executable, "docker/build.py", "cpu", "--base", BASE, "--wheels", find_wheels(), *options).stdout.strip()
+
+
+def ask(folder: Path, *arguments: str) -> str:
+    done = subprocess.run([sys.executable, SCRIPT, "--dir", folder, *arguments], capture_output=True, text=True)
+    if arguments == ("start",) and done.returncode == CANNOT_START:
+        pytest.skip(f"no Docker engine can run here: {done.stderr.strip()}")
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def find_wheels() -> Path:
+    """Every wheel of the cpu image, kept between runs beside the engine's packages."""
+    cache = os.environ.get("ASSAY_ENGINE_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "assay" / "engine"
+    folder = Path(cache) / "wheels-cpu"
+    done = subprocess.run([sys.executable, ROOT / "docker" / "build.py", "cpu", "--save-wheels", folder], capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"the wheels of the cpu image cannot be downloaded here: {done.stderr.strip()[-500:]}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def bare_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    """The engine with its base image and nothing else. $ASSAY_TEST_ENGINE names one that runs already and is left running."""
+    running = os.environ.get("ASSAY_TEST_ENGINE")
+    folder = Path(running) if running else tmp_path_factory.mktemp("engine")
+    ask(folder, "start")
+    lines = [line.removeprefix("export ").split("=", 1) for line in ask(folder, "env").splitlines()]
+    engine = Engine(folder, {name: value.strip("'") for name, value in lines})
+    try:
+        ask(folder, "base")
+        yield engine
+    finally:
+        if not running:
+            ask(folder, "stop")
+
+
+@pytest.fixture(scope="session")
+def engine(bare_engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Engine:
+    """The engine with assay:cpu built."""
+    settings = tmp_path_factory.mktemp("pip") / "pip.conf"
+    settings.write_text(f"# {PIP_MARKER}\n[global]\nno-color = true\n")
+    bare_engine.build("--quick", "--pip-config", settings)
+    return bare_engine
