@@ -25,13 +25,7 @@ from benchmarks.peer_audiogram import (
 from models.audiogram.data import Mice
 from models.audiogram.losses import Pairing
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def test_partners_go_around_the_gene():

@@ -12,13 +12,7 @@ from benchmarks.peer_training import Lane, Result
 from benchmarks.plain_hyenadna import make_plain_backbone
 from models.hyenadna.network import CONFIGS, HyenaDNA
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def test_plain_backbone_computes_what_the_suites_does():

@@ -13,12 +13,7 @@ from models.tissuebert.bert import BertShape, DocumentedBert, TissueBert
 TINY = BertShape(hidden=32, layers=2, heads=2, intermediate=64, dropout=0.0, attention_dropout=0.0)
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def test_without_dropout_one_step_of_every_lane_ends_at_the_same_weights():

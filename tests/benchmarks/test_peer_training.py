@@ -15,8 +15,9 @@ from bench.case import Division, ExitCode, Precision, Preset, Quantity
 from benchmarks import peer_training
 from benchmarks.peer_training import Contest, Lane, Result, compete, judge, prepare, take_median
 from benchmarks.plain_training import evaluate_plain, make_plain_predictor, train_plain
+from models.schedule import Schedule
 from models.splice.networks import ValidatedDeltaPredictor
-from models.training import Recipe, Schedule
+from models.training import Recipe
 
 ROOT = Path(__file__).resolve().parents[2]
 RESTARTS = Schedule(kind="cosine-restarts", first_cycle=20, cycle_growth=2)

@@ -1,0 +1,255 @@
+"""`python -m bench gate ...`: is the candidate slower, larger or worse than the reference, and what could not be seen."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Annotated, Self
+
+import typer
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from bench.case import Preset, UsageError
+from bench.display import console, errors, format_quantity, print_json, print_table, report_errors
+
+if TYPE_CHECKING:
+    from bench.gate.session import Options
+    from bench.gate.verdict import GateReport
+
+ROOT = Path(__file__).resolve().parents[1]
+PINNED = "pinned"
+ROUND_SECONDS = 0.2
+SMOKE_WARM_UP, WARM_UP = 3.0, 20.0  # s, at most
+NAME_WIDTH = 24  # of a case in the progress line, which is to fit 80 columns
+
+app = typer.Typer(
+    invoke_without_command=True,
+    epilog="Examples: `python -m bench gate --reference main --select 'affinity and train'`, `python -m bench gate accept --reason ...`",
+)
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output instead of tables.")]
+Results = Annotated[Path, typer.Option(metavar="DIR", show_default="results", help="The results folder; the gate's history is in its gate/.")]
+
+
+class GateDisplay:
+    """One line that moves: case, stage, pairs done, estimate with bounds. One line more for each launch that is repeated."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        columns = (TextColumn("{task.description}"), BarColumn(8), MofNCompleteColumn(), TimeElapsedColumn())
+        self._progress = Progress(*columns, console=errors, transient=True, disable=quiet)
+        self._task = self._progress.add_task("starting", total=None)
+        self._name, self._estimated = "", False
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._progress.stop()
+
+    def start(self, case: str, stage: str, total: int) -> None:
+        workload, variant, phase, *_ = case.split("/")
+        name = f"{workload}/{variant}"
+        self._name = f"{name if len(name) <= NAME_WIDTH else workload}/{phase} {stage}"
+        self._estimated = False
+        self._progress.remove_task(self._task)
+        self._task = self._progress.add_task(escape(self._name), total=total or None)
+
+    def advance(self, values: Sequence[float]) -> None:
+        self._estimated = True
+        self._progress.update(self._task, completed=len(values), description=escape(f"{self._name} {describe_values(values)}"))
+
+    def note(self, text: str) -> None:
+        if "repeating" in text or "one launch at a time" in text:
+            self._progress.console.print(text, markup=False, soft_wrap=True)
+        elif not self._estimated:  # an estimate says more than that a worker lives
+            self._progress.update(self._task, description=escape(f"{self._name} {text}".strip()))
+
+
+def describe_values(values: Sequence[float]) -> str:
+    """The present estimate of a slowdown, e.g. `+1.2 % [-0.3, +2.9]`, with bounds as soon as there can be some."""
+    import math
+
+    import numpy as np
+
+    from bench.gate.statistics import SCREEN, estimate, needed_pairs
+
+    if len(values) < needed_pairs(SCREEN.alpha):
+        return f"{100 * math.expm1(float(np.median(values))):+.1f} %"
+    found = estimate(values, SCREEN.alpha)
+    value, low, high = (100 * math.expm1(d) for d in (found.value, found.low, found.high))
+    return f"{value:+.1f} % [{low:+.1f}, {high:+.1f}]"
+
+
+@app.callback()
+@report_errors
+def gate(
+    context: typer.Context,
+    reference: Annotated[str, typer.Option(metavar="REF", help="A git ref, a folder, an image digest, or `pinned`: the accepted reference.")] = PINNED,
+    candidate: Annotated[str, typer.Option(metavar="REF", help="A git ref, a folder or an image digest.", show_default="this folder")] = str(ROOT),
+    select: Annotated[str, typer.Option(metavar="EXPR", help="Cases whose id matches, in the language of `pytest -k`.")] = "",
+    preset: Preset = Preset.SMOKE,
+    profile: Annotated[str | None, typer.Option(metavar="NAME", help="Machine class; found out when left out.")] = None,
+    data: Annotated[Path | None, typer.Option(metavar="DIR", help="Real data; without it, synthetic twins.")] = None,
+    budget: Annotated[float | None, typer.Option(metavar="MINUTES", help="Start nothing more after that; what is undecided then is inconclusive.")] = None,
+    rounds: Annotated[int, typer.Option(metavar="N", min=3, help="Rounds of 0.2 s that each side of a launch pair takes.")] = 8,
+    seeds: Annotated[int, typer.Option(metavar="N", min=0, help="Trainings that decide about a quality that looks worse; 0: leave quality out.")] = 10,
+    seed: Annotated[int, typer.Option(metavar="N", help="Of the models, and of the coin that decides who goes first.")] = 42,
+    silence: Annotated[float, typer.Option(metavar="S", help="Seconds without a sign of life after which a worker counts as hung.")] = 120,
+    across_environments: Annotated[bool, typer.Option("--across-environments", help="Compare although the packages differ.")] = False,
+    allow_inconclusive: Annotated[bool, typer.Option("--allow-inconclusive", help="Exit 0 although something could not be judged.")] = False,
+    junit: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write JUnit XML.")] = None,
+    markdown: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write a comment for a pull request.")] = None,
+    annotations: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write annotations for GitHub Actions.")] = None,
+    report: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write the verdict JSON.")] = None,
+    results: Results = ROOT / "results",
+    json: Json = False,
+) -> None:
+    """Compares two versions side by side on this machine: speed, memory, quality. Red for a real regression, and only then.
+
+    Both sides are launched ten times and alternate their rounds in random order. What looks slower is measured again, 20 times afresh.
+    """
+    if context.invoked_subcommand is not None:
+        return
+    from bench.gate.history import History
+    from bench.gate.session import Options
+    from bench.profiles import detect_profile, load_profile
+
+    if data is not None and not data.is_dir():
+        raise UsageError(f"--data {data}: no such folder; `python -m bench data fetch --to {data}` fills one")
+    results.mkdir(parents=True, exist_ok=True)
+    history = History(results / "gate")
+    chosen = load_profile(profile) if profile else detect_profile()
+    options = Options(
+        profile=chosen, select=select, preset=preset, budget_minutes=budget, seeds=seeds, allow_inconclusive=allow_inconclusive, results=results
+    )
+    names = history.pinned().identity if reference == PINNED else reference, candidate
+    found = _compare(names, options, data=data, seed=seed, rounds=rounds, silence=silence, across_environments=across_environments, quiet=json)
+    _write(found, junit=junit, markdown=markdown, annotations=annotations, report=report)
+    stored = history.append(found)
+    if json:
+        sys.stdout.write(found.model_dump_json(indent=1) + "\n")
+    else:
+        print_report(found)
+        if stored:
+            console.print("stored in the history: python -m bench gate history", soft_wrap=True)
+    raise typer.Exit(found.exit_code)
+
+
+def _compare(
+    names: tuple[str, str], options: Options, *, data: Path | None, seed: int, rounds: int, silence: float, across_environments: bool, quiet: bool
+) -> GateReport:
+    from bench.gate.pair import A, B, PairPlan
+    from bench.gate.reference import open_source
+    from bench.gate.session import GateSession
+
+    try:
+        with ExitStack() as stack:
+            display = stack.enter_context(GateDisplay(quiet=quiet))
+            logs = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="assay-gate-logs-")))
+            gpu = options.profile.device == "cuda"
+            sources = {side: stack.enter_context(open_source(name, ROOT, gpu=gpu)) for side, name in zip((A, B), names, strict=True)}
+            plan = PairPlan(
+                sources=sources,
+                profile=options.profile.name,
+                data=data,
+                seed=seed,
+                logs=logs,
+                rounds=rounds,
+                round_seconds=ROUND_SECONDS,
+                warm_up_seconds=SMOKE_WARM_UP if options.preset is Preset.SMOKE else WARM_UP,
+                silence=silence,
+                across_environments=across_environments,
+                report=display.note,
+            )
+            return GateSession(options, plan, display).run()
+    except KeyboardInterrupt:
+        errors.print("interrupted; nothing was judged and nothing was stored", soft_wrap=True)
+        raise typer.Exit(130) from None
+
+
+def _write(found: GateReport, **files: Path | None) -> None:
+    from bench.gate import render
+
+    writers: dict[str, Callable[[GateReport], str]] = {
+        "junit": render.to_junit,
+        "markdown": render.to_markdown,
+        "annotations": render.to_annotations,
+        "report": lambda report: report.model_dump_json(indent=1) + "\n",
+    }
+    for kind, path in files.items():
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(writers[kind](found))
+
+
+def print_report(found: GateReport) -> None:
+    """Findings, worst first, and what the session compared; fits 80 columns."""
+    from bench.gate.verdict import GateVerdict
+
+    order = list(GateVerdict)
+    for name, side in (("reference", found.reference), ("candidate", found.candidate)):
+        console.print(f"{name} {side.name}" + (f" ({side.identity})" if side.identity != side.name else ""), markup=False, soft_wrap=True)
+    for fault in found.faults:
+        console.print(f"machine not fit: {fault}", markup=False, soft_wrap=True)
+    settled = (GateVerdict.EQUIVALENT, GateVerdict.IMPROVED)
+    findings = sorted(found.findings, key=lambda f: (f.verdict in settled, order.index(f.verdict)))
+    rows = [(str(f.verdict), f.case_id, str(f.kind), f.reason) for f in findings]
+    counts = ", ".join(f"{count} {verdict}" for verdict, count in found.count().items()) or "nothing was compared"
+    print_table(counts, ("verdict", "case", "what", "why"), rows)
+
+
+@app.command(epilog="Example: `python -m bench gate accept --candidate v1.2 --reason 'release 1.2'`")
+@report_errors
+def accept(
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why the reference moves; kept for good.")],
+    candidate: Annotated[str | None, typer.Option(metavar="REF", help="What becomes the reference; default: the candidate judged last.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Also what the gate called regressed, or never judged.")] = False,
+    results: Results = ROOT / "results",
+    json: Json = False,
+) -> None:
+    """Moves the pinned reference, on purpose. Only a commit or an image digest can be pinned."""
+    from bench.gate.history import History
+    from bench.gate.reference import resolve_commit
+
+    history = History(results / "gate")
+    identity = candidate if candidate is None or "sha256:" in candidate else resolve_commit(candidate, ROOT)
+    entry = history.accept(identity, reason, force=force)
+    if json:
+        print_json(entry.model_dump(mode="json"))
+    else:
+        console.print(f"the reference is now {entry.identity}: {entry.reason}", markup=False, soft_wrap=True)
+
+
+@app.command(epilog="Examples: `python -m bench gate history`, `python -m bench gate history --plot history.svg`")
+@report_errors
+def history(
+    select: Annotated[str, typer.Option(metavar="TEXT", help="Cases whose id contains this.")] = "",
+    plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the plot as .png or .svg instead of drawing it here.")] = None,
+    results: Results = ROOT / "results",
+    json: Json = False,
+) -> None:
+    """Plots each case's time relative to the first reference, and marks where it may have changed. Marks are advice, not verdicts."""
+    from bench.gate.history import History
+    from bench.gate.trend import draw_trends, find_trends, plot_trends
+
+    trends = find_trends(History(results / "gate").read(), select)
+    if json:
+        print_json([trend.model_dump(mode="json") for trend in trends])
+        return
+    if not trends:
+        raise UsageError(f"{results / 'gate'} has no history of such a case yet; it begins with `python -m bench gate` against a pinned reference")
+    if plot is not None:
+        plot_trends(trends, plot)
+        console.print(f"wrote {plot}", markup=False, soft_wrap=True)
+    else:
+        draw_trends(trends, sys.stdout.write, width=min(console.width, 100))
+    for trend in trends:
+        for change in trend.changes:
+            since = f"since {change.at:%Y-%m-%d} ({change.candidate[:12]}), p = {change.p_value:.3g}"
+            console.print(f"{trend.case_id}: {format_quantity(change.ratio)} {since}", markup=False, soft_wrap=True)

@@ -1,0 +1,223 @@
+"""One launch pair: both workers alive and warmed, one round at a time in an order that a coin decides."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import TypeVar
+
+from bench.case import Outcome, Quantity
+from bench.gate.line import FaultKind, Line, WorkerFault
+from bench.gate.protocol import Memory, Open, Opened, Peaks, Score, Scored, Warm, Warmed
+from bench.gate.reference import Source
+from bench.gate.statistics import value_pair
+from bench.record import Comparability
+
+T = TypeVar("T")
+
+HEADROOM = 1.25  # of what one worker holds must be free for the other; what is left is the system's
+
+
+class SideName(StrEnum):
+    """A is the reference, B the candidate."""
+
+    REFERENCE = "reference"
+    CANDIDATE = "candidate"
+
+
+A, B = SideName.REFERENCE, SideName.CANDIDATE
+
+
+class PairFault(Exception):
+    """At least one of the two workers could not be measured; what became of each."""
+
+    def __init__(self, faults: Mapping[SideName, WorkerFault]) -> None:
+        super().__init__("; ".join(f"{side}: {fault.reason}" for side, fault in faults.items()))
+        self.faults = faults
+
+    @property
+    def final(self) -> bool:
+        """Whether a second launch would end the same way: what was said in order, or by a worker that does not speak as we do."""
+        settled = (Outcome.UNSUPPORTED, Outcome.SKIPPED)
+        return all(fault.kind is FaultKind.FOREIGN or fault.outcome in settled for fault in self.faults.values())
+
+
+class Mismatch(Exception):
+    """The two sides are not the same case under the same conditions. The message names what differs."""
+
+
+class DoNotFit(Exception):
+    """Both workers at a time would need more memory than there is."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairPlan:
+    """What every launch pair of a session shares."""
+
+    sources: Mapping[SideName, Source]
+    profile: str
+    data: Path | None
+    seed: int
+    logs: Path
+    rounds: int
+    round_seconds: float
+    warm_up_seconds: float
+    silence: float
+    across_environments: bool
+    report: Callable[[str], None]
+
+
+@dataclass(slots=True)
+class Pair:
+    """What one launch pair showed. `seconds`: per sample, round by round."""
+
+    seconds: dict[SideName, list[float]] = field(default_factory=lambda: {A: [], B: []})
+    peaks: dict[SideName, Mapping[str, Quantity]] = field(default_factory=dict)
+    opened: dict[SideName, Opened] = field(default_factory=dict)
+
+    @property
+    def value(self) -> float:
+        """d of this pair. Raises NotARatio for rounds that cannot be divided."""
+        return value_pair(self.seconds[A], self.seconds[B])
+
+
+def measure_pair(case: str, plan: PairPlan, coin: random.Random, *, alone: bool) -> Pair:
+    """Launches both sides afresh and measures them. `alone`: one whole launch after the other, for what does not fit side by side.
+
+    Raises PairFault, Mismatch and DoNotFit.
+    """
+    return _measure_alone(case, plan, coin) if alone else _measure_together(case, plan, coin)
+
+
+def _measure_together(case: str, plan: PairPlan, coin: random.Random) -> Pair:
+    with ExitStack() as stack:
+        # both start at once: imports of the one do not wait for those of the other
+        lines = {side: stack.enter_context(start_line(plan, side, case)) for side in (A, B)}
+        pair = Pair(opened=open_case(case, plan, lines))
+        if not pair.opened[A].timed:
+            return pair
+        warmed = _warm(plan, lines, _toss(coin))
+        steps = max(side.steps for side in warmed.values())
+        for _ in range(plan.rounds):
+            _on_each({side: lines[side] for side in _toss(coin)}, lambda side, line: pair.seconds[side].append(_time(line, steps)))
+        pair.peaks = {side: answer.peaks for side, answer in _on_each(lines, lambda _, line: line.ask(Memory(), Peaks)).items()}
+        return pair
+
+
+def _measure_alone(case: str, plan: PairPlan, coin: random.Random) -> Pair:
+    pair = Pair()
+    faults: dict[SideName, WorkerFault] = {}
+    for side in _toss(coin):
+        with start_line(plan, side, case) as line:
+            try:
+                pair.opened |= open_case(case, plan, {side: line})
+                if pair.opened[side].timed:
+                    warmed = line.ask(Warm(round_seconds=plan.round_seconds, max_seconds=plan.warm_up_seconds), Warmed)
+                    pair.seconds[side] = [_time(line, warmed.steps) for _ in range(plan.rounds)]
+                    pair.peaks[side] = line.ask(Memory(), Peaks).peaks
+            except WorkerFault as fault:
+                faults[side] = fault
+            except PairFault as fault:
+                faults |= fault.faults
+    if faults:
+        raise PairFault(faults)
+    check_alike(pair.opened[A], pair.opened[B], across_environments=plan.across_environments)
+    return pair
+
+
+def score_pair(case: str, plan: PairPlan, seeds: Sequence[int], coin: random.Random, *, alone: bool) -> dict[SideName, list[Scored]]:
+    """Both sides trained and scored with each seed, one side after the other, in an order that the coin decides. Raises as measure_pair."""
+    scores: dict[SideName, list[Scored]] = {A: [], B: []}
+    if alone:
+        for side in (A, B):
+            with start_line(plan, side, case) as line:
+                open_case(case, plan, {side: line})
+                scores[side] = [_on_each({side: line}, lambda _, line: line.ask(Score(seed=seed), Scored))[side] for seed in seeds]  # noqa: B023
+        return scores
+    with ExitStack() as stack:
+        lines = {side: stack.enter_context(start_line(plan, side, case)) for side in (A, B)}
+        open_case(case, plan, lines)
+        for seed in seeds:
+            found = _on_each({side: lines[side] for side in _toss(coin)}, lambda _, line: line.ask(Score(seed=seed), Scored))  # noqa: B023
+            for side, scored in found.items():
+                scores[side].append(scored)
+    return scores
+
+
+def start_line(plan: PairPlan, side: SideName, case: str) -> Line:
+    """A fresh worker of that side."""
+    log = plan.logs / f"{case.replace('/', '.')}.{side}.log"
+    return Line(plan.sources[side].start(log, plan.data), plan.silence, plan.report)
+
+
+def open_case(case: str, plan: PairPlan, lines: Mapping[SideName, Line]) -> dict[SideName, Opened]:
+    """Greets the workers and opens the case in all of them at once. Raises PairFault, and Mismatch where two sides differ."""
+    welcomes = _on_each(lines, lambda _, line: line.greet())
+    locks = {welcome.lock_sha256 for welcome in welcomes.values()}
+    if len(locks) > 1 and not plan.across_environments:
+        raise Mismatch("the sides ask for different packages (docker/cpu/requirements.txt differs); --across-environments judges code and packages together")
+    requests = {
+        side: Open(case=case, profile=plan.profile, data=plan.sources[side].locate(plan.data), seed=plan.seed) for side in lines
+    }
+    _on_each(lines, lambda side, line: line.post(requests[side]))
+    opened = _on_each(lines, lambda side, line: line.collect_opened(requests[side]))
+    if len(opened) == 2:
+        check_alike(opened[A], opened[B], across_environments=plan.across_environments)
+    return opened
+
+
+def check_alike(reference: Opened, candidate: Opened, *, across_environments: bool) -> None:
+    """Raises Mismatch unless both do the same work on the same device. Their source may differ: that is what is judged."""
+    if reference.gpu_uuid_sha256 != candidate.gpu_uuid_sha256:
+        raise Mismatch("the sides run on different GPUs")
+    free = {"declaration_sha256"} | ({"environment", "torch", "cuda"} if across_environments else set())
+    differences = _differ(reference.comparability, candidate.comparability, free)
+    if reference.comparability.case.split("/")[4] == "closed":
+        values = [(name, reference.recipe.get(name), candidate.recipe.get(name)) for name in sorted({*reference.recipe, *candidate.recipe})]
+        differences += [f"recipe {name}: {mine} -> {theirs}" for name, mine, theirs in values if mine != theirs]
+    if differences:
+        raise Mismatch("the sides differ in " + "; ".join(differences))
+
+
+def _differ(reference: Comparability, candidate: Comparability, free: set[str]) -> list[str]:
+    return [difference for difference in reference.differences(candidate) if difference.split(":")[0] not in free]
+
+
+def _warm(plan: PairPlan, lines: Mapping[SideName, Line], order: Sequence[SideName]) -> dict[SideName, Warmed]:
+    request = Warm(round_seconds=plan.round_seconds, max_seconds=plan.warm_up_seconds)
+
+    def warm(side: SideName, line: Line) -> Warmed:
+        warmed = line.ask(request, Warmed)
+        if side is order[0] and warmed.free_bytes < HEADROOM * warmed.held_bytes:
+            raise DoNotFit(f"one worker holds {warmed.held_bytes / 1e9:.1f} GB and {warmed.free_bytes / 1e9:.1f} GB are free")
+        return warmed
+
+    return _on_each({side: lines[side] for side in order}, warm)
+
+
+def _time(line: Line, steps: int) -> float:
+    timed = line.time_round(steps)
+    return (timed.ended - timed.began - timed.queued) / timed.samples
+
+
+def _toss(coin: random.Random) -> tuple[SideName, SideName]:
+    return (A, B) if coin.random() < 0.5 else (B, A)
+
+
+def _on_each(lines: Mapping[SideName, Line], do: Callable[[SideName, Line], T]) -> dict[SideName, T]:
+    """Every side gets its turn, so that a fault names all sides that have it."""
+    done: dict[SideName, T] = {}
+    faults: dict[SideName, WorkerFault] = {}
+    for side, line in lines.items():
+        try:
+            done[side] = do(side, line)
+        except WorkerFault as fault:
+            faults[side] = fault
+    if faults:
+        raise PairFault(faults)
+    return done
+

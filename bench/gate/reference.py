@@ -1,0 +1,120 @@
+"""The two sides of a comparison: a git ref, a folder or an image digest, and how workers are started in it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from bench.case import UsageError
+from bench.gate.line import Pipe, ProcessPipe
+from bench.gate.verdict import Side
+from bench.measure.machine import identify_environment
+
+WORKER = ("-m", "bench.gate.worker")
+ROOMS = ("bench", "models", "datasets", "docker/cpu/requirements.txt")  # what decides how a checkout behaves
+IMAGE = re.compile(r"(?:[\w./:-]+@)?sha256:[0-9a-f]{64}")
+
+
+class Source(Protocol):
+    """One side, ready to start workers."""
+
+    @property
+    def side(self) -> Side:
+        """What it is."""
+
+    def start(self, log: Path, data: Path | None) -> Pipe:
+        """A fresh worker; `log` takes what it prints. `data`: folder of real data that it may read."""
+
+    def locate(self, data: Path | None) -> str | None:
+        """The data folder's name inside the worker."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checkout:
+    """A folder with this project in it."""
+
+    side: Side
+    folder: Path
+
+    def start(self, log: Path, data: Path | None) -> Pipe:  # noqa: ARG002  # a process sees every folder
+        own = self.folder / ".venv" / "bin" / "python"
+        environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONSAFEPATH", "PYTHONHOME")}
+        return ProcessPipe([str(own) if own.exists() else sys.executable, *WORKER], self.folder, environment, log)
+
+    def locate(self, data: Path | None) -> str | None:
+        return None if data is None else str(data.resolve())
+
+
+@contextmanager
+def open_source(name: str, root: Path, *, gpu: bool) -> Iterator[Source]:
+    """The side that `name` names. A git ref gets a worktree of its own, which is removed at the end.
+
+    root: the checkout whose refs are meant. Raises UsageError for a name that is nothing of the three.
+    """
+    folder = Path(name)
+    if (folder / "bench").is_dir():
+        yield Checkout(Side(name=name, identity=_identify_folder(folder)), folder.resolve())
+    elif IMAGE.fullmatch(name):
+        from bench.gate.container import open_image
+
+        yield open_image(name, gpu=gpu)
+    else:
+        commit = resolve_commit(name, root)
+        with _make_worktree(commit, root) as worktree:
+            yield Checkout(Side(name=name, identity=commit), worktree)
+
+
+def resolve_commit(name: str, root: Path) -> str:
+    """The full hash of the commit that a git ref names. Raises UsageError where it names none."""
+    done = _run_git(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
+    if done.returncode:
+        raise UsageError(f"{name!r} is no folder of this project, no image digest (sha256:...) and no commit of {root}; git fetch may bring it")
+    return done.stdout.strip()
+
+
+@contextmanager
+def _make_worktree(commit: str, root: Path) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="assay-gate-") as parent:
+        worktree = Path(parent) / commit[:12]
+        done = _run_git(root, "worktree", "add", "--detach", "--quiet", str(worktree), commit)
+        if done.returncode:
+            raise UsageError(f"git makes no worktree of {commit}: {done.stderr.strip()}")
+        try:
+            yield worktree
+        finally:
+            _run_git(root, "worktree", "remove", "--force", str(worktree))
+
+
+def _run_git(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        raise UsageError("a git ref needs git, which is not installed; name a folder instead") from None
+
+
+def _identify_folder(folder: Path) -> str:
+    """The commit of a clean checkout; `commit+dirty:hash` of a changed one; the hash of the files of a plain copy."""
+    environment = identify_environment(folder.resolve(), ())
+    top = _run_git(folder, "rev-parse", "--show-toplevel")
+    if environment.git_sha is None or Path(top.stdout.strip()) != folder.resolve():
+        return f"files:{_hash_rooms(folder)}"
+    return environment.git_sha + (f"+dirty:{environment.git_dirty_sha256[:16]}" if environment.git_dirty_sha256 else "")
+
+
+def _hash_rooms(folder: Path) -> str:
+    digest = hashlib.sha256()
+    for room in ROOMS:
+        start = folder / room
+        for path in sorted(start.rglob("*")) if start.is_dir() else [start]:
+            if path.is_file() and path.suffix != ".pyc":
+                digest.update(str(path.relative_to(folder)).encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()

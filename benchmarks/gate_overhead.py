@@ -1,0 +1,115 @@
+"""Whether this commit makes the harness itself slower: rounds of a step that does nothing, judged as the gate judges a case.
+
+    python benchmarks/gate_overhead.py --reference HEAD~1 --candidate HEAD [--json]
+
+Two live processes, one in each checkout, alternate rounds in random order; their d go through the gate's two stages.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from bench.case import ExitCode, UsageError  # noqa: E402
+from bench.gate.reference import Checkout, open_source  # noqa: E402
+from bench.gate.statistics import CONFIRM, SCREEN, value_pair  # noqa: E402
+from bench.gate.verdict import Finding, GateVerdict, Values, decide, looks_slower  # noqa: E402
+
+CASE = "harness/empty-step"
+ROUNDS, STEPS = 8, 100_000
+# given on the command line, so that checkouts from before this file can be the reference
+WORKER = """
+import sys, time, torch
+from bench.measure.clock import run_round
+device = torch.device("cpu")
+for line in sys.stdin:
+    began = time.perf_counter()
+    run_round(lambda: 1, device, int(line))
+    print(time.perf_counter() - began, flush=True)
+"""
+
+
+class Rounds:
+    """A process in a checkout that times rounds when asked."""
+
+    def __init__(self, folder: Path) -> None:
+        self._process = subprocess.Popen([sys.executable, "-c", WORKER], cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def __enter__(self) -> Rounds:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+    def time(self, steps: int) -> float:
+        """Seconds of one round. Raises UsageError where the checkout's clock does not run."""
+        if self._process.stdin is None or self._process.stdout is None:
+            raise RuntimeError("started without pipes")
+        self._process.stdin.write(f"{steps}\n")
+        self._process.stdin.flush()
+        answer = self._process.stdout.readline()
+        if not answer:
+            raise UsageError("a checkout's bench.measure.clock.run_round does not run; what it printed stands above")
+        return float(answer)
+
+
+def measure_pair(reference: Path, candidate: Path, coin: random.Random, rounds: int, steps: int) -> float:
+    """d of one launch pair."""
+    seconds: tuple[list[float], list[float]] = ([], [])
+    with Rounds(reference) as a, Rounds(candidate) as b:
+        sides = [(a, seconds[0]), (b, seconds[1])]
+        for side, _ in sides:
+            side.time(steps)  # warms up
+        for _ in range(rounds):
+            coin.shuffle(sides)
+            for side, taken in sides:
+                taken.append(side.time(steps))
+    return value_pair(*seconds)
+
+
+def judge_overhead(reference: Path, candidate: Path, seed: int, rounds: int = ROUNDS, steps: int = STEPS) -> Finding:
+    """The gate's two stages."""
+    coin = random.Random(seed)
+    screen = [measure_pair(reference, candidate, coin, rounds, steps) for _ in range(SCREEN.pairs)]
+    fresh = [measure_pair(reference, candidate, coin, rounds, steps) for _ in range(CONFIRM.pairs)] if looks_slower(screen) else []
+    (finding,) = decide({CASE: Values(screen, fresh)})
+    return finding
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Prints the finding; exit code 1 when it is a regression."""
+    parser = argparse.ArgumentParser(description="Whether a commit makes the harness itself slower.")
+    parser.add_argument("--reference", default="HEAD~1", metavar="REF", help="a git ref or a folder")
+    parser.add_argument("--candidate", default="HEAD", metavar="REF", help="a git ref or a folder")
+    parser.add_argument("--seed", type=int, default=42)
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a line")
+    options = parser.parse_args(arguments)
+    try:
+        with ExitStack() as stack:
+            reference, candidate = (_open_folder(stack, name) for name in (options.reference, options.candidate))
+            finding = judge_overhead(reference, candidate, options.seed)
+    except UsageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return ExitCode.WRONG_USE
+    print(finding.model_dump_json(indent=1) if options.json else f"{finding.verdict}: {CASE}: {finding.reason}")
+    return ExitCode.VERDICT_FAILED if finding.verdict is GateVerdict.REGRESSED else ExitCode.OK
+
+
+def _open_folder(stack: ExitStack, name: str) -> Path:
+    source = stack.enter_context(open_source(name, ROOT, gpu=False))
+    if not isinstance(source, Checkout):
+        raise UsageError(f"{name}: an image has no folder to run in here; name a git ref or a folder")
+    return source.folder
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,75 @@
+"""A gate session between two fake workers, from plan to report."""
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from bench.case import Preset
+from bench.gate.line import Pipe, ProcessPipe
+from bench.gate.pair import A, B, PairPlan
+from bench.gate.session import GateSession, Options
+from bench.gate.verdict import GateReport, Side
+from bench.profiles import load_profile
+from tests.fakes import gate_worker
+from tests.fakes.gate_worker import FakePipe, FakeWorker
+
+
+@dataclass
+class FakeSource:
+    side: Side
+    worker: FakeWorker | str  # a string: a process that behaves like that
+
+    def start(self, log: Path, data: Path | None) -> Pipe:
+        if isinstance(self.worker, str):
+            return ProcessPipe([sys.executable, "-S", gate_worker.__file__, self.worker], log.parent, {}, log)
+        return FakePipe(self.worker.launch())
+
+    def locate(self, data: Path | None) -> str | None:
+        return None
+
+
+class Notes:
+    """A display that remembers."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+        self.stages: list[str] = []
+        self.pairs = 0
+
+    def start(self, case: str, stage: str, total: int) -> None:
+        self.stages.append(stage)
+
+    def advance(self, values) -> None:
+        self.pairs += 1
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+@pytest.fixture
+def notes() -> Notes:
+    return Notes()
+
+
+@pytest.fixture
+def compare(tmp_path: Path, notes: Notes) -> Callable[..., GateReport]:
+    """compare(reference, candidate, ...) -> report. Workers are FakeWorker, or the name of a process's behaviour."""
+
+    def run(reference, candidate, *, seeds=10, budget=None, faults=(), across_environments=False, silence=10.0) -> GateReport:
+        sources = {
+            A: FakeSource(Side(name="main", identity="0" * 40), reference),
+            B: FakeSource(Side(name="pull", identity="1" * 40), candidate),
+        }
+        plan = PairPlan(
+            sources=sources, profile="cpu", data=None, seed=7, logs=tmp_path, rounds=5, round_seconds=0.2, warm_up_seconds=1,
+            silence=silence, across_environments=across_environments, report=notes.note,
+        )
+        options = Options(
+            profile=load_profile("cpu"), select="", preset=Preset.SMOKE, budget_minutes=budget, seeds=seeds, allow_inconclusive=False, results=tmp_path
+        )
+        return GateSession(options, plan, notes, find_faults=lambda profile, results: list(faults)).run()
+
+    return run

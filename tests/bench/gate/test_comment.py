@@ -1,0 +1,26 @@
+import pytest
+
+from bench.case import Quantity
+from bench.gate.comment import join_reports, main
+from bench.gate.verdict import Finding, FindingKind, GateVerdict
+from tests.bench.gate.test_verdict import make_report
+
+
+def test_several_runners_share_the_room_of_one_comment(tmp_path):
+    findings = tuple(
+        Finding(case_id=f"{i:05d}" + "x" * 200, kind=FindingKind.SPEED, verdict=GateVerdict.REGRESSED, reason="y" * 400, estimate=Quantity.missing("", "no"))
+        for i in range(500)
+    )
+    files = [tmp_path / "a.json", tmp_path / "b.json"]
+    for file in files:
+        file.write_text(make_report(findings=findings).model_dump_json())
+    text = join_reports(files)
+    assert 50_000 < len(text) < 65_536
+    assert text.count("### Assay gate: regressed") == 2
+
+
+def test_a_missing_file_is_wrong_use(tmp_path, capsys):
+    with pytest.raises(SystemExit) as end:
+        main([str(tmp_path / "no.json")])
+    assert end.value.code == 2
+    assert "no such file; give what `python -m bench gate --report FILE` wrote" in capsys.readouterr().err

@@ -1,0 +1,103 @@
+"""A real worker, spoken to in this process: what it answers, and that a failure is an answer too."""
+
+import io
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+
+from bench.case import Outcome
+from bench.gate.protocol import (
+    PROTOCOL,
+    Bye,
+    Failed,
+    Hello,
+    ListCases,
+    Memory,
+    Open,
+    Opened,
+    Peaks,
+    Round,
+    Score,
+    Scored,
+    Timed,
+    Warm,
+    Warmed,
+    Welcome,
+    encode,
+    read_answer,
+)
+from bench.gate.worker import Worker
+
+CASE = "affinity-v2/documented/train/smoke/closed/fp32"
+
+
+@pytest.fixture(autouse=True)
+def _torch_as_before() -> Iterator[None]:
+    threads, mode = torch.get_num_threads(), torch.get_deterministic_debug_mode()
+    yield
+    torch.set_num_threads(threads)
+    torch.set_deterministic_debug_mode(mode)
+
+
+def talk(*requests):
+    """Every answer that is no sign of life."""
+    answers = io.BytesIO()
+    Worker(answers).serve(io.BytesIO(b"".join(encode(request) for request in requests)))
+    return [answer for line in answers.getvalue().splitlines() if (answer := read_answer(line)).kind != "alive"]
+
+
+def open_case(case=CASE):
+    return Open(case=case, profile="cpu", seed=42)
+
+
+def test_a_case_from_opening_to_quality() -> None:
+    welcome, opened, warmed, timed, peaks, scored = talk(
+        Hello(), open_case(), Warm(round_seconds=0.01, max_seconds=1), Round(steps=2), Memory(), Score(seed=42), Bye()
+    )
+    assert isinstance(welcome, Welcome)
+    assert welcome.protocol == PROTOCOL
+    assert isinstance(opened, Opened)
+    assert (opened.case, opened.comparability.case, opened.comparability.seed, opened.timed) == (CASE, CASE, 42, True)
+    assert isinstance(warmed, Warmed)
+    assert isinstance(timed, Timed)
+    assert 0 <= timed.queued < timed.ended - timed.began
+    assert timed.samples == 2 * 128  # the documented batch
+    assert isinstance(peaks, Peaks)
+    assert peaks.peaks["allocated_peak"].reason == "the case ran on the CPU"
+    assert peaks.peaks["rss_peak"].value is not None
+    assert isinstance(scored, Scored)
+    assert len(scored.watched) == len(scored.seconds) > 1
+    metric = scored.quality[opened.metric]
+    draws = [draw for draw in scored.draws[opened.metric] if draw is not None]
+    assert (metric.low, metric.high) == pytest.approx(np.percentile(draws, [2.5, 97.5]))
+
+
+def test_two_images_are_compared_by_their_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = []
+    for digit in "ab":
+        monkeypatch.setenv("BENCH_IMAGE_DIGEST", "sha256:" + 64 * digit)
+        (opened,) = talk(open_case())
+        assert isinstance(opened, Opened)
+        keys.append(opened.comparability.key)
+    assert keys[0] == keys[1]
+
+
+def test_what_fails_is_told_with_its_outcome() -> None:
+    foreign, unsupported, nothing = talk(
+        open_case("affinity-v9/documented/train/smoke/closed/fp32"), open_case(CASE.replace("fp32", "fp16")), ListCases(select="no-such-case")
+    )
+    assert isinstance(foreign, Failed)
+    assert foreign.outcome is Outcome.SKIPPED
+    assert "unknown workload 'affinity-v9'" in foreign.reason
+    assert isinstance(unsupported, Failed)
+    assert unsupported.outcome is Outcome.UNSUPPORTED
+    assert isinstance(nothing, Failed)
+    assert "no case matches" in nothing.reason
+
+
+def test_an_accident_in_a_step_is_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    (failed,) = talk(Round(steps=1))  # nothing is open
+    assert isinstance(failed, Failed)
+    assert failed.outcome is Outcome.CRASH

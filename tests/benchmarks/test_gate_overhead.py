@@ -1,0 +1,45 @@
+import random
+import shutil
+
+import pytest
+
+from bench.gate.verdict import GateVerdict
+from benchmarks import gate_overhead
+from benchmarks.gate_overhead import judge_overhead, main, measure_pair
+from tests.conftest import ROOT
+
+
+def copy_clock(to):
+    for name in ("bench/__init__.py", "bench/case.py", "bench/measure/__init__.py", "bench/measure/clock.py"):
+        (to / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, to / name)
+    return to
+
+
+def test_a_harness_that_does_more_in_each_step_is_slower(tmp_path):
+    plain, slow = copy_clock(tmp_path / "plain"), copy_clock(tmp_path / "slow")
+    clock = slow / "bench" / "measure" / "clock.py"
+    text = clock.read_text()
+    assert text.count("        samples += step()\n") == 1
+    clock.write_text(text.replace("        samples += step()\n", "        samples += step()\n        str(sum(range(20)))\n"))
+    assert measure_pair(plain, slow, random.Random(1), rounds=5, steps=20_000) > 0.5
+
+
+def test_the_two_stages_judge(monkeypatch, tmp_path):
+    launches = []
+
+    def measure(reference, candidate, *_):
+        launches.append(candidate)
+        return 0.1 + 0.001 * (len(launches) % 7) if candidate.name == "slow" else 0.0
+
+    monkeypatch.setattr(gate_overhead, "measure_pair", measure)
+    assert judge_overhead(tmp_path, tmp_path / "slow", 1).verdict is GateVerdict.REGRESSED
+    assert len(launches) == 30
+    assert judge_overhead(tmp_path, tmp_path / "same", 1).verdict is GateVerdict.EQUIVALENT
+    assert len(launches) == 40
+
+
+@pytest.mark.usefixtures("checkout")
+def test_an_unknown_ref_is_wrong_use(capsys):
+    assert main(["--reference", "no-such-ref"]) == 2
+    assert "no commit of" in capsys.readouterr().err

@@ -1,0 +1,159 @@
+"""The gate in CI: the files are what the services accept, the scripts do what they say, and nothing of a stranger's is executed or trusted."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+import typer
+from ruamel.yaml import YAML
+
+from bench.cli import app
+from bench.gate.render import MARKER
+from bench.gate.verdict import GateVerdict
+from tests.bench.gate.test_render import hostile_report
+from tests.bench.gate.test_verdict import make_report
+from tests.conftest import ROOT
+
+pytestmark = pytest.mark.usefixtures("checkout")
+
+WORKFLOWS = ROOT / ".github" / "workflows"
+GATE, COMMENT = WORKFLOWS / "gate.yml", WORKFLOWS / "gate-comment.yml"
+CHECK = [sys.executable, "-m", "check_jsonschema"]
+
+
+def load(path):
+    return YAML(typ="safe").load(path.read_text())
+
+
+def steps(path):
+    (job,) = load(path)["jobs"].values()
+    return job["steps"]
+
+
+def script(path, name):
+    return next(step["run"] for step in steps(path) if step.get("name") == name)
+
+
+def run_step(text, cwd, **variables):
+    """As a runner does: bash -e, variables from the step's env."""
+    environment = {"PATH": f"{cwd / 'bin'}:{os.environ['PATH']}", "HOME": str(cwd)} | {name: str(value) for name, value in variables.items()}
+    return subprocess.run(["bash", "-e", "-c", text], cwd=cwd, env=environment, capture_output=True, text=True)
+
+
+def put(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    path.chmod(0o755)
+
+
+@pytest.fixture
+def repository(tmp_path):
+    def git(*arguments):
+        identity = ("-c", "user.name=a", "-c", "user.email=a@b")
+        return subprocess.run(["git", "-C", tmp_path, *identity, *arguments], check=True, capture_output=True, text=True).stdout.strip()
+
+    git("init", "--quiet")
+    git("commit", "--quiet", "--allow-empty", "-m", "one")
+    return tmp_path, git
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["vendor.github-workflows", *sorted(map(str, WORKFLOWS.glob("*.yml")))], ["vendor.gitlab-ci", "--data-transform", "gitlab-ci", "docs/gitlab-ci.yml"]],
+    ids=["github", "gitlab"],
+)
+def test_the_services_schemas_accept_the_files(arguments):
+    done = subprocess.run([*CHECK, "--builtin-schema", *arguments], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("path", sorted(WORKFLOWS.glob("*.yml")), ids=lambda path: path.name)
+def test_no_expression_is_pasted_into_a_script(path):
+    for job in load(path)["jobs"].values():
+        assert not any("${{" in step.get("run", "") for step in job.get("steps", []))
+
+
+def test_only_the_comment_may_write_and_it_never_runs_a_pull_request():
+    assert load(GATE)["permissions"] == {"contents": "read"}
+    assert load(WORKFLOWS / "pull-request-gate.yml")["permissions"] == {"contents": "read"}
+    checkout = next(step for step in steps(COMMENT) if "checkout" in step.get("uses", ""))
+    assert checkout["with"]["ref"] == "${{ github.event.repository.default_branch }}"
+    assert load(COMMENT)["on"]["workflow_run"]["workflows"] == [load(WORKFLOWS / "pull-request-gate.yml")["name"]]
+    assert "head.repo.fork" in load(GATE)["jobs"]["gate"]["strategy"]["matrix"]["lane"], "forks must not reach the self-hosted runner"
+
+
+@pytest.mark.parametrize("code", [0, 1, 3])
+def test_the_gate_step_compares_with_the_branching_point_and_ends_as_the_gate_does(repository, code):
+    folder, git = repository
+    base = git("rev-parse", "HEAD")
+    git("commit", "--quiet", "--allow-empty", "-m", "two")
+    fake = f'#!/bin/bash\nprintf "%s\\n" "$@" > arguments\nmkdir gate\necho verdict > gate/verdict.json\necho "::error::x" > gate/annotations.txt\necho comment > gate/comment.md\nexit {code}\n'
+    put(folder / "python", fake)
+    variables = {"REFERENCE": "", "BASE": base, "SELECT": "a and $(touch pwned)", "PRESET": "smoke", "PROFILE": "cpu", "BUDGET": "5", "ALLOW": "--allow-inconclusive"}
+    done = run_step(script(GATE, "gate"), folder, PYTHON=folder / "python", GITHUB_STEP_SUMMARY=folder / "summary", **variables)
+    assert done.returncode == code
+    arguments = (folder / "arguments").read_text().splitlines()
+    assert arguments[:7] == ["-m", "bench", "gate", "--reference", base, "--candidate", "HEAD"]
+    assert arguments[8] == "a and $(touch pwned)"
+    assert "--allow-inconclusive" in arguments
+    assert (done.stdout, (folder / "summary").read_text()) == ("::error::x\n", "comment\n")
+    assert not (folder / "pwned").exists()
+
+
+def test_the_scripts_use_options_that_the_gate_has():
+    command = typer.main.get_group(app).commands["gate"]
+    known = {option for parameter in command.params for option in parameter.opts}
+    for text in (script(GATE, "gate"), (ROOT / "docs" / "gitlab-ci.yml").read_text(), (ROOT / "docs" / "gate-ci.md").read_text(), (ROOT / ".ci" / "run").read_text()):
+        (call,) = re.findall(r"-m bench gate .*?(?=\n\S|\n\n|\nelse)", text.split("gate-gpu:")[0], re.DOTALL)[-1:]
+        assert set(re.findall(r"(?<=\s)--[a-z-]+", call)) <= known
+
+
+@pytest.mark.skipif(shutil.which("jq") is None, reason="jq, which GitHub's runners have, is not installed")
+@pytest.mark.parametrize(
+    ("pulls", "comments", "posted"),
+    [
+        ([{"number": 7, "head": {"sha": "abc"}}], [], "POST repos/o/r/issues/7/comments"),
+        ([{"number": 7, "head": {"sha": "abc"}}], [{"id": 5, "user": {"login": "github-actions[bot]"}, "body": f"{MARKER}\nold"}], "PATCH repos/o/r/issues/comments/5"),
+        # a stranger's copy of the marker is not ours to change
+        ([{"number": 7, "head": {"sha": "abc"}}], [{"id": 6, "user": {"login": "mallory"}, "body": MARKER}], "POST repos/o/r/issues/7/comments"),
+        # the head has moved on, or the branch belongs to another pull request
+        ([{"number": 8, "head": {"sha": "other"}}], [], None),
+    ],
+)
+def test_one_comment_is_posted_and_then_kept_up_to_date(tmp_path, pulls, comments, posted):
+    (tmp_path / "pulls").write_text(json.dumps(pulls))
+    (tmp_path / "comments").write_text(json.dumps(comments))
+    (tmp_path / "comment.md").write_text("body")
+    put(
+        tmp_path / "bin" / "gh",
+        '#!/bin/bash\ncase "$*" in\n*"GET repos/o/r/pulls"*) cat pulls;;\n*--paginate*) cat comments;;\n*) echo "$4 $5 $6 $7" >> posted;;\nesac\n',
+    )
+    done = run_step(script(COMMENT, "post the comment"), tmp_path, REPOSITORY="o/r", HEAD_SHA="abc", HEAD_BRANCH="b&state=all", HEAD_OWNER="mallory")
+    assert done.returncode == 0, done.stderr
+    written = (tmp_path / "posted").read_text().splitlines() if (tmp_path / "posted").exists() else []
+    assert written == ([] if posted is None else [f"{posted} -F body=@comment.md"])
+
+
+def test_the_comment_step_shows_every_runner_and_survives_a_forged_verdict(tmp_path):
+    for lane, content in {
+        "cpu": make_report(GateVerdict.REGRESSED).model_dump_json(),
+        "evil": hostile_report().model_dump_json(),
+        "broken": "<script>",
+    }.items():
+        put(tmp_path / "verdicts" / f"gate-{lane}" / "verdict.json", content)
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    put(tmp_path / ".venv" / "bin" / "python", f'#!/bin/bash\nexec "{sys.executable}" "$@"\n')
+    done = run_step(script(COMMENT, "write the comment"), tmp_path, PYTHONPATH=ROOT)
+    assert done.returncode == 0, done.stderr
+    text = (tmp_path / "comment.md").read_text()
+    assert text.startswith(MARKER + "\n")
+    assert text.count(MARKER) == 1
+    assert text.count("### Assay gate: ") == 3
+    assert "a runner left a file that is no verdict" in text
+    assert "<script" not in text
+    assert "<img" not in text
+    assert len(text) < 65_536
