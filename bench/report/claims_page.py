@@ -3,32 +3,39 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from bench.case import ClaimVerdict
 from bench.claims import Judgement
 from bench.numbers import format_documented, format_interval
+from bench.report.fits import Cell, FitRow
 from bench.report.markdown import LINE_LENGTH, escape_text, format_table, link_record, render_template
+from bench.report.paraphrase import paraphrase
 
 COLUMNS = ("claim", "metric", "documented", "measured", "verdict")
 
 
-def render_claims(judgements: Sequence[Judgement]) -> str:
-    """The page as Markdown, in the order of the claims file, the same bytes for the same judgements."""
+def render_claims(judgements: Sequence[Judgement], fits: Sequence[FitRow] = (), words: Mapping[str, str] = MappingProxyType({})) -> str:
+    """The page as Markdown, in the order of the claims file, the same bytes for the same judgements.
+
+    fits: what fits where; words: metric -> how a sentence calls it.
+    """
     workloads = list(dict.fromkeys(judgement.claim.workload for judgement in judgements))
     grouped = {name: [judgement for judgement in judgements if judgement.claim.workload == name] for name in workloads}
     sections = [
         {
             "workload": escape_text(name),
             "table": format_table(COLUMNS, [_spell_row(judgement) for judgement in group], right=frozenset({"documented", "measured"})),
-            "entries": [_spell_entry(judgement) for judgement in group],
+            "entries": [_spell_entry(judgement, words) for judgement in group],
         }
         for name, group in grouped.items()
     ]
     summary = [(escape_text(name), *_count(group)) for name, group in grouped.items()]
     columns = ("workload", *ClaimVerdict, "claims")
     table = format_table(columns, [*summary, ("all", *_count(judgements))], right=frozenset(columns[1:]))
-    return render_template("claims.md.j2", {"summary": table, "sections": sections})
+    found = [_spell_fit(row.model, cell) for row in fits for cell in row.cells if cell.record]
+    return render_template("claims.md.j2", {"summary": table, "sections": sections, "fits": _tabulate_fits(fits), "found": found})
 
 
 def _count(judgements: Sequence[Judgement]) -> list[str]:
@@ -42,12 +49,28 @@ def _spell_row(judgement: Judgement) -> tuple[str, ...]:
     return (escape_text(claim.id), escape_text(claim.metric), format_documented(claim.value), value, str(judgement.verdict))
 
 
-def _spell_entry(judgement: Judgement) -> dict[str, object]:
+def _tabulate_fits(fits: Sequence[FitRow]) -> str:
+    gpus = list(dict.fromkeys(cell.gpu for row in fits for cell in row.cells))
+    lines: list[tuple[str, ...]] = []
+    for row in fits:
+        cells = {cell.gpu: cell.documented if cell.record is None else f"{cell.documented}: {cell.verdict}" for cell in row.cells}
+        lines.append((escape_text(row.model), *(cells.get(gpu, "") for gpu in gpus)))
+    return format_table(("model", *map(escape_text, gpus)), lines) if lines else ""
+
+
+def _spell_fit(model: str, cell: Cell) -> dict[str, object]:
+    link = link_record(cell.record) if cell.record else ""
+    where = f"{model} on {cell.gpu}"
+    return {"where": escape_text(where), "documented": cell.documented, "verdict": cell.verdict, "found": _spell_sentence(cell.found), "link": link}
+
+
+def _spell_entry(judgement: Judgement, words: Mapping[str, str]) -> dict[str, object]:
     claim = judgement.claim
     return {
         "id": escape_text(claim.id),
         "kind": claim.kind,
         "verdict": judgement.verdict,
+        "claimed": _spell_sentence(paraphrase(claim, words)),
         "reason": _spell_sentence(judgement.reason),
         "link": link_record(judgement.record) if judgement.record else "",
         "source": _spell_sentence(claim.source),

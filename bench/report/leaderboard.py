@@ -6,17 +6,21 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from bench.case import ClaimVerdict, Outcome, Phase, Preset, Quantity
-from bench.claims import Claims, judge
+from bench.claims import Claims, Judgement, find_moment, judge
 from bench.conditions import name_device
-from bench.numbers import format_documented, format_interval
-from bench.record import Comparability, Record
+from bench.exchange.imports import Imported
+from bench.index import age, identify_row
+from bench.numbers import format_documented, format_interval, format_number
+from bench.record import Record
 from bench.registry import load_workloads
-from bench.report.markdown import clean_text, escape_text, format_table, locate_record, render_template
+from bench.report.markdown import LINE_LENGTH, clean_text, escape_text, format_table, locate_record, render_template
 from bench.report.ranking import Rank, rank_by_quality
-from models.workload import Target, Workload
+
+if TYPE_CHECKING:
+    from models.workload import Target, Workload
 
 GB, MB = 1e9, 1e6
 
@@ -32,22 +36,24 @@ MEASURED: Mapping[str, tuple[str, float]] = {  # column: measurement, divisor
     "MFU %": ("mfu", 0.01),
 }
 COLUMNS = (
-    *("rank", "workload/variant", "phase", "division", "preset", "data", "device", "precision", "batch"),
+    *("rank", "workload/variant", "phase", "division", "preset", "data", "device", "image", "precision", "attention", "batch"),
     *MEASURED,
-    *("quality", "documented", "outcome"),
+    *("to documented s", "quality", "documented", "outcome"),
 )
-NUMERIC = frozenset({"rank", "batch", *MEASURED})
+NUMERIC = frozenset({"rank", "batch", *MEASURED, "to documented s"})
+BROKEN = "not as it was written: `python -m bench check --runs` says why"
 PRESETS = (Preset.DOCUMENTED, Preset.STANDARD, Preset.SCALE, Preset.SMOKE)
 PHASES = tuple(Phase)
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A record in its place: rank within its group, and the cells that it fills."""
+    """A record in its place: rank within its group, the cells that it fills, and why its case did not end in order."""
 
     record: Record
     rank: Rank | None
     cells: Mapping[str, str]
+    reason: str = ""  # Markdown; empty for a case that ended in order on real hardware
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,24 +65,50 @@ class Table:
     rows: Sequence[Row]
 
 
-def render_leaderboard(records: Sequence[Record], claims: Claims, heads: Mapping[str, str], results: Path) -> str:
+def render_leaderboard(
+    records: Sequence[Record],
+    claims: Claims,
+    heads: Mapping[str, str],
+    results: Path,
+    broken: frozenset[str] = frozenset(),
+    imports: Sequence[Imported] = (),
+) -> str:
     """The page as Markdown, the same bytes for the same records.
 
-    heads: sha256 of the last record of each run; results: the folder in which the page will lie, for the links to records.
+    heads: sha256 of the last record of each run; results: the folder in which the page will lie, for the links to records;
+    broken: runs whose chain of records is not as it was written; imports: rows of other tools, which stand apart.
     """
     tables = tabulate_records(records, claims)
     links = _number_links(tables, results)
-    sections = [
-        {
-            "family": escape_text(table.family),
-            "workloads": [_introduce(workload) for workload in table.workloads],
-            "table": format_table((*COLUMNS, "record"), [_spell_row(row, links) for row in table.rows], right=NUMERIC),
-        }
-        for table in tables
-    ]
-    runs = [(escape_text(run), escape_text(heads.get(run, "not given"))) for run in sorted({row.record.run for table in tables for row in table.rows})]
+    sections = [_fill_section(table, links) for table in tables]
+    named = sorted({row.record.run for table in tables for row in table.rows})
+    runs = [(escape_text(run), BROKEN if run in broken else escape_text(heads.get(run, "not given"))) for run in named]
     values = {"sections": sections, "links": links.values(), "runs": format_table(("run", "sha256 of its last record"), runs)}
+    values["imports"] = _tabulate_imports(imports)
     return render_template("leaderboard.md.j2", values)
+
+
+def _tabulate_imports(imports: Sequence[Imported]) -> str:
+    columns = ("benchmark", "group", "seconds", "rounds", "machine", "commit", "measured", "file")
+    rows = [
+        [
+            *(escape_text(row.name), escape_text(row.group or "", 60), format_interval(row.seconds), str(row.seconds.n)),
+            *(escape_text(text, 60) for text in (entry.machine, entry.commit or "", f"{entry.measured:%Y-%m-%d}", f"{entry.source} {entry.source_sha256[:6]}")),
+        ]
+        for entry in imports
+        for row in entry.rows
+    ]
+    return format_table(columns, rows, right=frozenset({"seconds", "rounds"})) if rows else ""
+
+
+def _fill_section(table: Table, links: Mapping[tuple[str, int], tuple[int, str]]) -> dict[str, object]:
+    reasons = {reason: number for number, reason in enumerate(dict.fromkeys(row.reason for row in table.rows if row.reason), start=1)}
+    return {
+        "family": escape_text(table.family),
+        "workloads": [_introduce(workload) for workload in table.workloads],
+        "table": format_table((*COLUMNS, "record"), [_spell_row(row, links, reasons) for row in table.rows], right=NUMERIC),
+        "reasons": reasons.items(),
+    }
 
 
 def _number_links(tables: Sequence[Table], results: Path) -> dict[tuple[str, int], tuple[int, str]]:
@@ -86,9 +118,12 @@ def _number_links(tables: Sequence[Table], results: Path) -> dict[tuple[str, int
     return {(record.run, record.sequence): (number, path) for number, (record, path) in enumerate(found, start=1)}
 
 
-def _spell_row(row: Row, links: Mapping[tuple[str, int], tuple[int, str]]) -> list[str]:
+def _spell_row(row: Row, links: Mapping[tuple[str, int], tuple[int, str]], reasons: Mapping[str, int]) -> list[str]:
     link = links.get((row.record.run, row.record.sequence))
-    return [*(row.cells[column] for column in COLUMNS), f"[{link[0]}]" if link else ""]
+    # a reason is a sentence: beside every row it would make the table too wide to read as text
+    note = f" ({reasons[row.reason]})" if row.reason else ""
+    cells = {**row.cells, "outcome": row.cells["outcome"] + note}
+    return [*(cells[column] for column in COLUMNS), f"[{link[0]}]" if link else ""]
 
 
 def tabulate_records(records: Iterable[Record], claims: Claims) -> list[Table]:
@@ -110,21 +145,10 @@ def select_latest(records: Iterable[Record]) -> list[Record]:
     """
     latest: dict[tuple[tuple[object, ...], tuple[object, ...] | None], Record] = {}
     newest: dict[tuple[object, ...], Record] = {}
-    for record in sorted(records, key=_age):
+    for record in sorted(records, key=age):
         case = (record.case.case.id, record.profile, record.emulated)
-        latest[case, _identify(record.comparability)] = newest[case] = record
+        latest[case, identify_row(record.comparability)] = newest[case] = record
     return [record for (case, identity), record in latest.items() if identity is not None or newest[case] is record]
-
-
-def _identify(key: Comparability | None) -> tuple[object, ...] | None:
-    """What a row stands for; versions of code and libraries are not part of it, so that a newer run replaces an older one."""
-    if key is None:
-        return None
-    return (key.dataset, key.dataset_sha256, key.device, key.device_memory_gib, key.mig, key.power_limit_w, key.batch, key.attention)
-
-
-def _age(record: Record) -> tuple[object, ...]:
-    return (record.ended, record.run, record.sequence)
 
 
 def _tabulate_family(family: str, records: Sequence[Record], declared: Mapping[str, Workload], claims: Claims, twins: frozenset[str]) -> Table:
@@ -137,7 +161,8 @@ def _tabulate_family(family: str, records: Sequence[Record], declared: Mapping[s
         cells = _fill_cells(record, workload.target if workload else None, claims)
         cells["data"] = data.spell(ambiguous=versions[data.name] > 1) if data else ""
         rank = ranks.get(index)
-        rows.append((_place(record, rank, data), Row(record, rank, cells | {"rank": str(rank) if rank else ""})))
+        row = Row(record, rank, cells | {"rank": str(rank) if rank else ""}, _spell_reason(record))
+        rows.append((_place(record, rank, data), row))
     named = {record.case.workload for record in records}
     ordered = [row for _, row in sorted(rows, key=lambda placed: placed[0])]
     return Table(family, [workload for name, workload in declared.items() if name in named], ordered)
@@ -164,23 +189,28 @@ def _identify_data(record: Record, twins: frozenset[str]) -> _Data | None:
 def _place(record: Record, rank: Rank | None, data: _Data | None) -> tuple[object, ...]:
     case = record.case
     quality = (0, rank.metric, rank.position, rank.key) if rank else (1, "", 0, 0.0)
-    return (PRESETS.index(case.preset), data is None, data or (), PHASES.index(case.phase), quality, case.case.id, name_device(record), _age(record))
+    return (PRESETS.index(case.preset), data is None, data or (), PHASES.index(case.phase), quality, case.case.id, name_device(record), age(record))
 
 
 def _fill_cells(record: Record, target: Target | None, claims: Claims) -> dict[str, str]:
     case = record.case
     key = record.comparability
     batch = record.conditions.get("batch", key.batch if key else None)
+    attention = record.conditions.get("attention", key.attention if key else None)
+    judged = _judge_target(record, target, claims)
     cells = {
         "workload/variant": escape_text(f"{case.workload}/{case.variant}"),
         "phase": str(case.phase),
         "division": str(case.division),
         "preset": str(case.preset),
         "device": escape_text(name_device(record), 60) if record.machine else "",
+        "image": _shorten_digest(record),
         "precision": str(case.precision),
+        "attention": "" if attention is None else escape_text(str(attention), 40),
         "batch": "" if batch is None else escape_text(str(batch), 12),
         "quality": _spell_quality(record, target),
-        "documented": _spell_documented(record, target, claims),
+        "to documented s": _spell_moment(record, judged),
+        "documented": _spell_documented(judged),
         "outcome": _spell_outcome(record),
     }
     return cells | {column: _spell_measured(record.measurements.get(name), divisor) for column, (name, divisor) in MEASURED.items()}
@@ -200,13 +230,17 @@ def _spell_quality(record: Record, target: Target | None) -> str:
     return f"{escape_text(target.metric)} {format_interval(quantity)}{weights}"
 
 
-def _spell_documented(record: Record, target: Target | None, claims: Claims) -> str:
-    """The documented value of the metric that ranks the row and its verdict; where no claim may be compared with it, the range of them."""
+def _judge_target(record: Record, target: Target | None, claims: Claims) -> list[Judgement]:
+    """What this one record says of the documented values of the metric that ranks it."""
     if target is None or target.metric not in record.quality:
-        return ""
+        return []
     about = [c for c in claims.claim if (c.workload, c.metric) == (record.case.workload, target.metric) and c.variant in (None, record.case.variant)]
     judgements = judge(claims.model_copy(update={"claim": tuple(about)}), [record])
-    judged = [j for j in judgements if j.verdict is not ClaimVerdict.NOT_RUN]
+    return [judgement for judgement in judgements if judgement.verdict is not ClaimVerdict.NOT_RUN]
+
+
+def _spell_documented(judged: Sequence[Judgement]) -> str:
+    """The documented value and its verdict; where no claim may be compared with the record, the range of them."""
     for judgement in judged:
         if judgement.verdict is not ClaimVerdict.NOT_COMPARABLE:
             return f"{format_documented(judgement.claim.value)}, {judgement.verdict}"
@@ -214,11 +248,31 @@ def _spell_documented(record: Record, target: Target | None, claims: Claims) -> 
     return f"{' to '.join(values[:: max(1, len(values) - 1)])}, {ClaimVerdict.NOT_COMPARABLE}" if values else ""
 
 
+def _spell_moment(record: Record, judged: Sequence[Judgement]) -> str:
+    """When training first reached the documented quality; only documented conditions have one to wait for."""
+    for judgement in judged:
+        if judgement.verdict is not ClaimVerdict.NOT_COMPARABLE and f"test_{judgement.claim.metric}" in record.curves:
+            moment = find_moment(judgement.claim, record)
+            return format_number(moment.seconds) if moment else "not reached"
+    return ""
+
+
+def _shorten_digest(record: Record) -> str:
+    """The first twelve digits of the image's digest, as container tools show it; empty for a run outside a known image."""
+    digest = record.environment.image_digest if record.environment else None
+    return escape_text(digest.removeprefix("sha256:")[:12]) if digest else ""
+
+
 def _spell_outcome(record: Record) -> str:
-    emulated = f"emulated ({escape_text('; '.join(record.emulated), 60)})" if record.emulated else ""
-    if record.outcome is Outcome.OK:
-        return emulated or "ok"
-    return "; ".join(part for part in (f"{record.outcome}: {escape_text(record.reason or '')}", emulated) if part)
+    if not record.emulated:
+        return str(record.outcome)
+    return "emulated" if record.outcome is Outcome.OK else f"{record.outcome}, emulated"
+
+
+def _spell_reason(record: Record) -> str:
+    emulated = f"emulated: {escape_text('; '.join(record.emulated), LINE_LENGTH)}" if record.emulated else ""
+    reason = "" if record.outcome is Outcome.OK else escape_text(record.reason or "", LINE_LENGTH)
+    return "; ".join(part for part in (reason, emulated) if part)
 
 
 def _introduce(workload: Workload) -> dict[str, object]:

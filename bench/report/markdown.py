@@ -25,6 +25,8 @@ _AUTOLINK = re.compile(r"(?i)(?:(?<=http)|(?<=https)|(?<=ftp)|(?<=mailto)|(?<=xm
 
 def clean_text(text: str, limit: int = CELL_LENGTH) -> str:
     """One line of visible characters: control, format and bidi characters become U+FFFD, white space one blank, the rest is cut."""
+    if len(text) <= limit and text.isascii() and text.isprintable() and "  " not in text and text == text.strip():
+        return text  # nearly all text, and ten times faster
     # cut first, so that megabytes of text cost nothing; the blanks that collapse below are never more than this
     visible = "".join(_show(c) for c in text[: 4 * limit])
     joined = " ".join(visible.split())
@@ -65,7 +67,7 @@ def locate_record(record: Record) -> str | None:
     """Path of a record's file from the results folder, percent-encoded; None for a run whose name is not a plain one."""
     if not _PLAIN_NAME.fullmatch(record.run):
         return None
-    return "runs/" + quote(f"{record.run}/{record.sequence:04d}-{record.case.case.id.replace('/', '.')}.json")
+    return "runs/" + quote(f"{record.run}/{record.file_name}")
 
 
 def link_record(record: Record) -> Markup:

@@ -6,10 +6,13 @@ from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from bench.case import Outcome
 from bench.record import Record
-from models.workload import Target
+
+if TYPE_CHECKING:
+    from models.workload import Target
 
 
 @dataclass(frozen=True, slots=True)

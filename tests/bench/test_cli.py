@@ -16,7 +16,12 @@ def bench(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]
     return subprocess.run([sys.executable, "-m", "bench", *arguments], cwd=cwd, capture_output=True, text=True, timeout=240)
 
 
-@pytest.mark.parametrize("command", [(), ("list",), ("check",), ("doctor",), ("run",), ("board",), ("claims",), ("score",), ("data",), ("data", "fetch"), ("data", "splice-targets")])
+def test_the_command_line_starts_without_torch():
+    done = subprocess.run([sys.executable, "-c", "import sys, bench.cli; print('torch' in sys.modules)"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
+@pytest.mark.parametrize("command", [(), ("list",), ("check",), ("doctor",), ("run",), ("board",), ("claims",), ("score",), ("export",), ("import",), ("data",), ("data", "fetch"), ("data", "splice-targets")])
 def test_every_command_explains_itself_with_an_example(command: tuple[str, ...]) -> None:
     done = bench(*command, "--help")
     assert done.returncode == 0

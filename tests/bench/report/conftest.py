@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from bench.case import Case, Outcome, Quantity
-from bench.claims import Claim, Claims
+from bench.claims import Claim, Claims, Fit
 from bench.record import CaseFields, Comparability, Dataset, Machine, Record
 from models.workload import Target
 
@@ -45,7 +45,7 @@ def _make_record(case: str = "affinity-v1/documented/train/smoke/closed/fp32", *
     return Record.model_validate(fields | changes)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_record() -> MakeRecord:
     return _make_record
 
@@ -78,7 +78,9 @@ def claims() -> Claims:
             claim("affinity-v1-params", "78000", metric="parameters", direction="equal", kind="fact", note="exactly 72,449 with batch norm"),
             claim("affinity-v1-small", "0.9", where=real | {"n_train": 1000, "epochs": 100}, note="two reports differ"),
             claim("splice-validated-r", "0.140", workload="splice-validated", metric="pearson_sa", direction="higher", source="000 | a table"),
-        )
+        ),
+        words={"rmse": "a root mean square error"},
+        fits=(Fit(workload="affinity-v1", gpus={"A40-48GB": "oom", "M1-16GB": "slow"}), Fit(workload="splice-validated", variant="large, 8K context", gpus={"A40-48GB": "fast"})),
     )
 
 

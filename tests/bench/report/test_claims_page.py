@@ -8,10 +8,11 @@ from bench.case import ClaimVerdict
 from bench.claims import Claims, Judgement, judge
 from bench.record import Record
 from bench.report.claims_page import render_claims
+from bench.report.fits import compare_fits
 
 
 def test_golden_page(records: list[Record], claims: Claims, golden: Callable[[str, str], None]) -> None:
-    golden(render_claims(judge(claims, records)), "claims.md")
+    golden(render_claims(judge(claims, records), compare_fits(claims, records), claims.words), "claims.md")
 
 
 def test_counts_add_up_by_workload_and_verdict(claims: Claims) -> None:
@@ -27,7 +28,7 @@ def test_counts_add_up_by_workload_and_verdict(claims: Claims) -> None:
 def test_every_claim_gives_reason_source_and_note(claims: Claims, records: list[Record]) -> None:
     page = render_claims(judge(claims, records))
     assert "* **affinity-v1-params** (fact, contradicted): 78,000 documented, 72,449 computed. Record [0000](runs/20240102-a40-documented/0000-" in page
-    assert "Source: 004, v1 column. Note: exactly 72,449 with batch norm." in page
+    assert "The document gives parameters of 78,000 for affinity-v1. Source: 004, v1 column. Note: exactly 72,449 with batch norm." in page
     assert "Source: 004: 31 minutes.\n" in page
     assert r"Source: 000 \| a table." in page
 

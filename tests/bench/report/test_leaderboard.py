@@ -13,7 +13,7 @@ from markdown_it import MarkdownIt
 
 from bench.case import Outcome, Quantity
 from bench.claims import Claims
-from bench.record import Record, RunStore, read_runs
+from bench.record import Environment, Record, RunStore, read_runs
 from bench.report.leaderboard import render_leaderboard, select_latest
 
 HEADS = {"20240102-a40-documented": "a" * 64, "20240102-cpu-smoke": "b" * 64}
@@ -38,6 +38,13 @@ def rows_of(page: str) -> list[dict[str, str]]:
 
 def ranked(page: str) -> dict[str, str]:
     return {row["workload/variant"]: row.get("rank", "") for row in rows_of(page) if "workload/variant" in row}
+
+
+def reason_of(page: str, row: dict[str, str]) -> tuple[str, str]:
+    """The outcome of a row, and the reason that its number leads to below the row's table."""
+    outcome, number = re.fullmatch(r"(.*) \((\d+)\)", row["outcome"]).groups()  # type: ignore[union-attr]
+    section = page[page.index(row["workload/variant"] + " ") :]
+    return outcome, re.search(rf"^\* \({number}\) (.*)$", section, re.MULTILINE)[1]  # type: ignore[index]
 
 
 def test_golden_page(records: list[Record], claims: Claims, tmp_path: Path, golden: Callable[[str, str], None]) -> None:
@@ -102,10 +109,11 @@ class TestRanks:
         assert [(row["rank"], row["data"]) for row in rows if "rank" in row] == [("1", "abag-twin 000000 (synthetic twin)"), ("1", "abag-twin ababab (synthetic twin)")]
 
     def test_invalid_emulated_and_undeclared_rows_stay_visible_unranked(self, records: list[Record], claims: Claims, tmp_path: Path) -> None:
-        rows = {row["workload/variant"] + "/" + row["precision"]: row for row in rows_of(render_leaderboard(records, claims, HEADS, tmp_path)) if "precision" in row}
-        assert rows["splice-validated/hidden128-layers6/fp32"]["outcome"] == "invalid: the GPU was throttled"
-        assert rows["splice-validated/hidden128-layers6/bf16"]["outcome"] == r"oom: CUDA out of memory \| tried 2 GiB"
-        assert rows["splice-validated/hidden128-layers6/fp16"]["outcome"] == "emulated (gpu: fake NVML)"
+        page = render_leaderboard(records, claims, HEADS, tmp_path)
+        rows = {row["workload/variant"] + "/" + row["precision"]: row for row in rows_of(page) if "precision" in row}
+        assert reason_of(page, rows["splice-validated/hidden128-layers6/fp32"]) == ("invalid", "the GPU was throttled")
+        assert reason_of(page, rows["splice-validated/hidden128-layers6/bf16"]) == ("oom", r"CUDA out of memory \| tried 2 GiB")
+        assert reason_of(page, rows["splice-validated/hidden128-layers6/fp16"]) == ("emulated", "emulated: gpu: fake NVML")
         assert all("rank" not in rows[name] for name in rows if name.startswith(("splice", "retired")))
 
 
@@ -145,6 +153,28 @@ class TestColumns:
         more = [claims.claim[0].model_copy(update={"id": f"c{i}", "value": Decimal(text)}) for i, text in enumerate(("1.2", "1.30", "0.9"))]
         page = render_leaderboard([make_record(quality={"rmse": Quantity(1.0, "pKd")})], claims.model_copy(update={"claim": tuple(more)}), {}, tmp_path)
         assert rows_of(page)[0]["documented"] == "0.9 to 1.30, not comparable"
+
+    def test_image_and_attention_kernel(self, make_record: Any, tmp_path: Path) -> None:
+        environment = Environment(python="3.11", torch="2.13", numpy="2.4", packages_sha256="0" * 64, image_digest="sha256:" + "3f" * 32)
+        records = [make_record(environment=environment, conditions={"attention": "flash", "batch": 64}), make_record("affinity-v1/z/train/smoke/closed/fp32")]
+        first, second, _ = rows_of(render_leaderboard(records, Claims(), {}, tmp_path))
+        assert (first["image"], first["attention"]) == ("3f3f3f3f3f3f", "flash")
+        assert (second["image"], second["attention"]) == ("", "")
+
+    @pytest.mark.parametrize(("curve", "moment"), [((1.9, 1.47, 1.4), "25"), ((1.9, 1.5, 1.48), "not reached")])
+    def test_time_to_the_documented_quality_under_documented_conditions(
+        self, make_record: Any, records: list[Record], claims: Claims, tmp_path: Path, curve: tuple[float, ...], moment: str
+    ) -> None:
+        timed = records[0].model_copy(update={"curves": {"test_rmse": curve, "epoch_end_s": (12.5, 25.0, 37.5)}})
+        assert rows_of(render_leaderboard([timed], claims, {}, tmp_path))[0]["to documented s"] == moment
+        elsewhere = timed.model_copy(update={"conditions": {"dataset": "abag", "n_train": 7}})
+        assert "to documented s" not in rows_of(render_leaderboard([elsewhere], claims, {}, tmp_path))[0]
+
+    def test_equal_reasons_stand_below_the_table_once(self, make_record: Any, tmp_path: Path) -> None:
+        skipped = [make_record(f"affinity-v1/{name}/train/smoke/closed/fp32", outcome=Outcome.SKIPPED, reason="no ESM-2 here") for name in "ab"]
+        page = render_leaderboard(skipped, Claims(), {}, tmp_path)
+        assert [row["outcome"] for row in rows_of(page) if "outcome" in row] == ["skipped (1)", "skipped (1)"]
+        assert page.count("no ESM-2 here") == 1
 
     def test_rows_link_to_records_that_are_there(self, make_record: Any, tmp_path: Path) -> None:
         store = RunStore.create(tmp_path / "runs", "first")

@@ -1,0 +1,1 @@
+"""Records in the formats of other tools, and numbers of other tools beside ours."""

@@ -1,0 +1,77 @@
+"""Rows of other tools: numbers that nobody verified, kept apart from records."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from bench.case import Quantity, UsageError
+
+IMPORTS = "imported"  # folder in results/, beside runs/
+MAX_BYTES = 32 << 20
+MAX_ROWS = 10_000
+
+
+def _assume_utc(moment: datetime) -> datetime:
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+Text = Annotated[str, Field(max_length=1000)]
+Moment = Annotated[datetime, AfterValidator(_assume_utc)]  # older versions of pytest-benchmark write UTC without saying so
+
+
+class ImportedRow(BaseModel):
+    """One benchmark of another suite."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    name: Text
+    group: Text | None
+    seconds: Quantity
+
+
+class Imported(BaseModel):
+    """Numbers of another tool, as they were in its file. Nobody verified them; they have no comparability key and are never compared."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    source: Text  # the file's name
+    source_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    tool: Text
+    measured: Moment
+    machine: Text
+    commit: Text | None
+    rows: Annotated[tuple[ImportedRow, ...], Field(max_length=MAX_ROWS)]
+
+
+def keep_import(imported: Imported, results: Path) -> Path:
+    """Writes the rows to results/imported, under the hash of the file they came from: the same file twice is one."""
+    folder = results / IMPORTS
+    path = folder / f"{imported.source_sha256[:16]}.json"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text(imported.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        temporary.rename(path)
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be written: {error.strerror}; free it or choose another folder with --results DIR") from None
+    return path
+
+
+def read_imports(results: Path) -> list[Imported]:
+    """What was imported, oldest measurement first. Raises UsageError for a file that is none of ours."""
+    found = [_read_import(path) for path in sorted((results / IMPORTS).glob("*.json"))]
+    return sorted(found, key=lambda imported: (imported.measured.timestamp(), imported.source_sha256))
+
+
+def _read_import(path: Path) -> Imported:
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise UsageError(f"{path}: larger than {MAX_BYTES >> 20} MiB; delete it and import the original again")
+        return Imported.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror}; delete it and import the original again") from None
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        raise UsageError(f"{path}: {ascii('.'.join(map(str, fault['loc'])))[1:-1][:200]}: {fault['msg']}; delete it and import the original again") from None

@@ -1,0 +1,23 @@
+"""The plots' script: Vega, Vega-Lite and Vega-Embed as one text, out of the vl-convert library."""
+
+from __future__ import annotations
+
+import os
+from importlib.metadata import version
+
+import vl_convert
+from platformdirs import user_cache_path
+
+_EXPOSE = "window.vegaEmbed = vegaEmbed;"  # it brings the expression interpreter, so that the page needs no eval
+
+
+def load_plot_script() -> str:
+    """JavaScript that defines `vegaEmbed`. Bundled once for each version of vl-convert, since that takes a second, then read from the cache."""
+    cached = user_cache_path("assay") / f"vega-embed-{version('vl-convert-python')}.js"
+    if not cached.is_file():
+        script = vl_convert.javascript_bundle(_EXPOSE)
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        whole = cached.with_name(f".{cached.name}.{os.getpid()}.tmp")
+        whole.write_text(script, encoding="utf-8")
+        whole.rename(cached)
+    return cached.read_text(encoding="utf-8")
