@@ -2,23 +2,31 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-LOCKS := docker/cpu/torch.txt docker/cpu/requirements.txt
+TRITON2_VENV ?= .venv-triton2
+LOCKS := docker/cpu/torch.txt docker/cpu/requirements.txt docker/cpu/dev.txt
 
-.PHONY: help bench test lint lock clean
+.PHONY: help bench test lint lock triton2-proof gate-proof gate-proof-live page-picture clean
 
 help: ## show the targets
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
+	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
 
-bench: $(VENV)/ready ## run the CPU smoke preset of every case; write records, LEADERBOARD.md and CLAIMS.md
+bench: $(VENV)/ready ## run the CPU smoke preset of every case; write records, LEADERBOARD.md, CLAIMS.md and index.html
 	$(BIN)/python -m bench run --profile cpu --preset smoke
 
-test: $(VENV)/ready ## run all tests
-	$(BIN)/python -m pytest
+test: $(VENV)/ready ## run all tests, a process per core
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist loadgroup --no-loadscope-reorder
 
 lint: $(VENV)/ready ## ruff, mypy --strict, declarations
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m bench check --runs
+
+gate-proof: $(VENV)/ready ## count the gate's false alarms and its power on simulated and recorded machines; write docs/gate.md
+	$(BIN)/python -m benchmarks.gate_rig
+
+BUDGET ?= 240
+gate-proof-live: $(VENV)/ready ## the same after live sessions for BUDGET minutes; goes on where it was stopped
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.gate_rig --live --budget $(BUDGET)
 
 $(VENV)/ready: $(LOCKS)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; name one with PYTHON=python3.12 make ..."; exit 2; }
@@ -26,15 +34,15 @@ $(VENV)/ready: $(LOCKS)
 	for lock in $(LOCKS); do $(BIN)/python -m pip install --quiet --no-deps --require-hashes -r $$lock || exit 1; done
 	touch $@
 
-# torch has its own lock, and its CUDA packages are not wanted on a CPU. UV_FLAGS: where uv finds a CPU build of torch
-UV_FLAGS ?= --torch-backend cpu
-NOT_ON_CPU := $(foreach name,torch triton cuda-bindings cuda-pathfinder cuda-toolkit nvidia-cublas nvidia-cuda-cupti nvidia-cuda-nvrtc \
-	nvidia-cuda-runtime nvidia-cudnn-cu13 nvidia-cufft nvidia-cufile nvidia-curand nvidia-cusolver nvidia-cusparse \
-	nvidia-cusparselt-cu13 nvidia-nccl-cu13 nvidia-nvjitlink nvidia-nvshmem-cu13 nvidia-nvtx,--no-emit-package $(name))
+lock: $(VENV)/ready ## refresh all hash-locked requirements from pyproject.toml
+	$(BIN)/python docker/lock.py
 
-lock: ## refresh docker/cpu/requirements.txt from pyproject.toml (needs uv)
-	uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
-		$(NOT_ON_CPU) $(UV_FLAGS) --quiet --output-file docker/cpu/requirements.txt
+triton2-proof: $(VENV)/ready ## install the Triton 2 requirements (6 GB, once), prove what needs no GPU, write docs/triton2.md
+	$(BIN)/python -m models.dnabert.attention.triton2 --venv $(TRITON2_VENV) --write
+
+page-picture: $(VENV)/ready ## make the page from the records and take its picture for the README, docs/page.png (needs chromium)
+	$(BIN)/python -m bench board
+	$(BIN)/python docs/page_picture.py
 
 clean: ## remove the environment and caches; records stay
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

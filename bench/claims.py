@@ -100,6 +100,7 @@ class Claims(_Strict):
 
     planned: tuple[str, ...] = ()  # workloads that claims speak of and that nobody has written yet
     generated_datasets: tuple[str, ...] = ()  # data that a document itself made up; everything else synthetic is a twin
+    words: Mapping[str, str] = {}  # metric -> how a sentence calls it
     claim: tuple[Claim, ...] = ()
     fits: tuple[Fit, ...] = ()
 
@@ -305,10 +306,19 @@ def _explain(claim: Claim, verdict: ClaimVerdict, value: float, record: Record) 
 
 
 def _say_when_reached(claim: Claim, record: Record) -> str:
-    """Time to the documented quality, from the curve that a case of documented conditions records."""
-    curve = record.curves.get(f"test_{claim.metric}", ())
+    moment = find_moment(claim, record)
+    return f"; first reached after {format_number(moment.seconds)} s, epoch {moment.epoch}" if moment else ""
+
+
+class Moment(NamedTuple):
+    """A point of a training: seconds since its start, and the epoch that ended there, counted from 1."""
+
+    seconds: float
+    epoch: int
+
+
+def find_moment(claim: Claim, record: Record) -> Moment | None:
+    """When training first reached the documented quality, from the curve that a case of documented conditions records; None if it never did."""
     sign = 1 if claim.direction is Direction.HIGHER else -1
-    reached = [i for i, value in enumerate(curve) if sign * Decimal(value) >= sign * claim.value]
-    if not reached:
-        return ""
-    return f"; first reached after {format_number(record.curves['epoch_end_s'][reached[0]])} s, epoch {reached[0] + 1}"
+    epochs = zip(record.curves.get(f"test_{claim.metric}", ()), record.curves.get("epoch_end_s", ()), strict=False)
+    return next((Moment(seconds, epoch) for epoch, (value, seconds) in enumerate(epochs, start=1) if sign * Decimal(value) >= sign * claim.value), None)

@@ -2,33 +2,59 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer._completion_classes import completion_init
 
-from bench import cli_data
+from bench import cli_data, cli_exchange, cli_gate
 from bench.case import Division, ExitCode, Preset, UsageError
-from bench.display import RunDisplay, console, errors, format_quantity, print_json, print_judgements, print_results, print_table, report_errors
+from bench.display import (
+    RunDisplay,
+    console,
+    errors,
+    find_results,
+    format_quantity,
+    print_json,
+    print_judgements,
+    print_refusals,
+    print_results,
+    print_side_by_side,
+    print_table,
+    report_errors,
+)
+from bench.launch.stations import Engine, Station, Wish, open_stations
+
+if TYPE_CHECKING:
+    from bench.launch.campaign import Campaign
+    from bench.record import Record
 
 ROOT = Path(__file__).resolve().parents[1]
 
 app = typer.Typer(
     no_args_is_help=True,
+    add_completion=False,  # typer's own asks for a program of one word; `completion` below makes one
     rich_markup_mode="markdown",
     help="Benchmarks for deep-learning models of computational biology: run cases, keep records, judge documented claims.",
     epilog="Exit codes: 0 all well; 1 a case or verdict failed; 2 wrong use or bad input; 3 inconclusive or not comparable; 4 machine not fit.",
 )
 app.add_typer(cli_data.app, name="data")
+app.add_typer(cli_gate.app, name="gate")
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output instead of tables.")]
-Results = Annotated[Path, typer.Option(metavar="DIR", show_default="results", help="The results folder: runs/, baselines/ and the pages.")]
+Results = Annotated[
+    Path, typer.Option(metavar="DIR", show_default="results", help="The results folder: runs/, baselines/ and the pages.", callback=find_results)
+]
 ProfileName = Annotated[str | None, typer.Option(metavar="NAME", help="Machine class, e.g. `cpu` or `a40`; found out when left out.")]
 DataFolder = Annotated[Path | None, typer.Option(metavar="DIR", help="Real data, laid out as `data fetch` does. Without it, synthetic twins.")]
+Emulated = Annotated[list[str] | None, typer.Option(metavar="WHAT", help="For tests: a GPU profile's cases run on the CPU; records say WHAT was pretended.")]
 Select = Annotated[str, typer.Option(metavar="EXPR", help="Cases whose id matches, in the language of `pytest -k`.")]
 
 
@@ -70,27 +96,40 @@ def check(
 
 @app.command(epilog="Example: `python -m bench doctor --profile a40`")
 @report_errors
-def doctor(profile: ProfileName = None, results: Results = ROOT / "results", json: Json = False) -> None:
+def doctor(
+    profile: ProfileName = None,
+    emulated: Emulated = None,
+    results: Results = ROOT / "results",
+    quick: Annotated[bool, typer.Option("--quick", help="Leave out what takes seconds: other work on the machine, and its speed.")] = False,
+    json: Json = False,
+) -> None:
     """Says whether this machine is fit to measure on, and explains every refusal. Exit code 4 when it is not."""
     import torch
 
     from bench.measure.fitness import check_fitness
+    from bench.measure.machine import identify_environment, identify_machine
     from bench.profiles import detect_profile, load_profile
 
     chosen = load_profile(profile) if profile else detect_profile()
-    findings = check_fitness(chosen, torch.device(chosen.device), results=results, calibrate=True)
+    device = torch.device("cpu" if emulated else chosen.device)
+    findings = check_fitness(chosen, device, results=results, calibrate=not quick, emulated=bool(emulated))
     if json:
-        print_json({"profile": chosen.name, "fit": all(f.ok for f in findings), "findings": [asdict(f) for f in findings]})
+        here = {"machine": identify_machine(device).model_dump(), "environment": identify_environment(ROOT, sys.argv).model_dump()}
+        print_json({"profile": chosen.name, "fit": all(f.ok for f in findings), "findings": [asdict(f) for f in findings]} | here)
     else:
-        rows = [("ok" if f.ok else "REFUSED", f.name, f.message if f.ok else f"{f.message} {f.remedy}") for f in findings]
+        rows = [("ok" if f.ok else "REFUSED", f.name, f.message if f.ok else f"{f.message} Wanted: {f.wanted}. {f.remedy}") for f in findings]
         print_table(f"profile {chosen.name}: {chosen.title}", ("", "check", "finding"), rows)
     if not all(finding.ok for finding in findings):
         raise typer.Exit(ExitCode.MACHINE_NOT_FIT)
 
 
-@app.command(epilog="Example: `python -m bench run --preset standard --data ../data --select 'affinity and train'`")
+@app.command(
+    epilog="Examples: `python -m bench run --preset standard --data ../data --select 'affinity and train'`, "
+    "`python -m bench run --engine docker --gpu 0 --image cuda --image triton2 --select dnabert-s`"
+)
 @report_errors
 def run(
+    words: Annotated[list[str] | None, typer.Argument(hidden=True)] = None,  # names without --select, to be told about it
     profile: ProfileName = None,
     preset: Preset = Preset.SMOKE,
     select: Select = "",
@@ -104,6 +143,11 @@ def run(
     memory: Annotated[float | None, typer.Option(metavar="GB", help="Memory that one case may hold; default: 90 % of what is free now.")] = None,
     jobs: Annotated[int | None, typer.Option(metavar="N", min=1, help="Cases at a time; default: 1, or 2 for smoke on a CPU, one thread each.")] = None,
     seed: int = 42,
+    engine: Annotated[Engine, typer.Option(help="local: processes of this machine; docker: one container per case.")] = Engine.LOCAL,
+    image: Annotated[list[str] | None, typer.Option(metavar="TAG", help="With docker: cpu, cuda, triton2 or a tag; several are shown side by side.")] = None,
+    gpu: Annotated[str | None, typer.Option(metavar="ID", help="With docker: the GPU's index or UUID; default: 0 for images that need one.")] = None,
+    allow_new_image: Annotated[bool, typer.Option("--allow-new-image", help="With docker: take an image other than the one that made records here.")] = False,
+    emulated: Emulated = None,
     json: Json = False,
 ) -> None:
     """Runs cases, one process and one record each, then writes the leaderboard and the claims report."""
@@ -111,46 +155,89 @@ def run(
 
     from bench.launch.campaign import Campaign, judge_run
     from bench.launch.local import Limits
-    from bench.profiles import detect_profile, load_profile
     from bench.record import RunStore
     from bench.registry import select_cases
     from bench.report import write_pages
 
     if data is not None and not data.is_dir():
         raise UsageError(f"--data {data}: no such folder; `python -m bench data fetch --to {data}` fills one")
+    if words:
+        raise UsageError(f"{words[0]!r} is not an option; cases are chosen with --select, e.g. --select '{' and '.join(words)}'")
+    if resume and name and not (out / "runs" / name).is_dir():
+        raise UsageError(f"--resume --name {name}: there is no such run in {out / 'runs'}; leave out --name for the newest, or --resume for a new one")
     cases = select_cases(preset, division, select)
-    chosen = load_profile(profile) if profile else detect_profile()
-    store = RunStore.create(out / "runs", name or _name_run(out, f"{chosen.name}-{preset}", resume=resume))
-    jobs = jobs or (2 if preset is Preset.SMOKE and chosen.device == "cpu" else 1)
-    allowed = int(memory * 1e9) if memory else int(psutil.virtual_memory().available * 0.9 / jobs)
-    limits = Limits(wall_seconds=timeout, silent_seconds=silence, memory_bytes=allowed)
     typed = ("python", "-m", "bench", *sys.argv[1:])
-    campaign = Campaign(cases=cases, store=store, profile=chosen, data=data, seed=seed, limits=limits, command=typed, resume=resume, jobs=jobs)
-    try:
-        with RunDisplay(len(cases), quiet=json) as display:
-            records = campaign.execute(display)
-    except KeyboardInterrupt:
-        errors.print(f"interrupted; every finished case is recorded. Go on with: python -m bench run --resume --name {store.folder.name}", soft_wrap=True)
-        raise typer.Exit(130) from None
+    wish = Wish(profile=profile, engine=engine, images=image or (), gpu=gpu, allow_new_image=allow_new_image, emulated=tuple(emulated or ()), results=out,
+                data=data, command=typed)  # fmt: skip
+    stations = _open_stations(wish)
+    taken: dict[str, list[Record]] = {}
+    for station in stations:
+        for note in station.notes:
+            errors.print(note, markup=False, soft_wrap=True)
+        suffix = f"-{station.label.rpartition(':')[2]}" if len(stations) > 1 else ""
+        store = RunStore.create(out / "runs", f"{name}{suffix}" if name else _name_run(out, f"{station.profile.name}-{preset}{suffix}", resume=resume))
+        width = jobs or (2 if preset is Preset.SMOKE and station.profile.device == "cpu" else 1)
+        allowed = int(memory * 1e9) if memory else int(psutil.virtual_memory().available * 0.9 / width)
+        limits = Limits(wall_seconds=timeout, silent_seconds=silence, memory_bytes=allowed)
+        campaign = Campaign(cases=cases, store=store, profile=station.profile, launcher=station.open(store.folder), data=data, seed=seed, limits=limits,
+                            command=typed, emulated=wish.emulated, resume=resume, jobs=width)  # fmt: skip
+        taken[station.label] = _execute(campaign, name or store.folder.name, quiet=json)
     pages = write_pages(out)
+    records = [record for found in taken.values() for record in found]
     if json:
         print_json([record.model_dump(mode="json") for record in records])
     else:
-        print_results(records)
-        outcomes = Counter(record.outcome for record in records)
-        console.print(", ".join(f"{count} {outcome}" for outcome, count in sorted(outcomes.items())) + f"; records in {store.folder}", soft_wrap=True)
+        _print_run(taken, out)
         console.print("pages: " + ", ".join(str(page) for page in pages), soft_wrap=True)
     raise typer.Exit(judge_run(records))
 
 
-@app.command(epilog="Example: `python -m bench board`")
+def _open_stations(wish: Wish) -> list[Station]:
+    from bench.measure.fitness import NotFit
+
+    try:
+        return open_stations(wish)
+    except NotFit as refused:
+        print_refusals(refused.where, refused.refusals)
+        raise typer.Exit(ExitCode.MACHINE_NOT_FIT) from None
+
+
+def _execute(campaign: Campaign, name: str, *, quiet: bool) -> list[Record]:
+    try:
+        with RunDisplay(len(campaign.cases), quiet=quiet) as display:
+            return campaign.execute(display)
+    except KeyboardInterrupt:
+        errors.print(f"interrupted; every finished case is recorded. Go on with: python -m bench run --resume --name {name}", soft_wrap=True)
+        raise typer.Exit(130) from None
+
+
+def _print_run(taken: Mapping[str, Sequence[Record]], out: Path) -> None:
+    for records in taken.values():
+        print_results(records)
+    if len(taken) > 1:
+        print_side_by_side(taken)
+    outcomes = Counter(record.outcome for records in taken.values() for record in records)
+    places = sorted({str(out / "runs" / record.run) for records in taken.values() for record in records})
+    console.print(", ".join(f"{count} {outcome}" for outcome, count in sorted(outcomes.items())) + f"; records in {', '.join(places)}", soft_wrap=True)
+
+
+@app.command(epilog="Examples: `python -m bench board`, `python -m bench board --page /tmp/assay.html`")
 @report_errors
-def board(results: Results = ROOT / "results", json: Json = False) -> None:
-    """Ranks the records: writes results/LEADERBOARD.md and results/CLAIMS.md."""
+def board(
+    results: Results = ROOT / "results",
+    page: Annotated[Path | None, typer.Option(metavar="FILE", help="Where the HTML page goes; default: index.html in the results folder.")] = None,
+    json: Json = False,
+) -> None:
+    """Ranks the records: writes LEADERBOARD.md, CLAIMS.md and index.html, one page with plots that opens from disk."""
+    from bench.index import read_ledger
     from bench.record import read_runs
     from bench.report import write_pages
 
-    pages = write_pages(results)
+    with errors.status("reading and checking records"):
+        ledger = read_ledger(results)
+    pages = write_pages(results, ledger, page)
+    for run in ledger.faults:
+        errors.print(f"run {run} is not as it was written; `python -m bench check --runs` says why", style="yellow", markup=False, soft_wrap=True)
     if json:
         print_json([record.model_dump(mode="json") for record in read_runs(results)])
     else:
@@ -167,9 +254,9 @@ def claims(
 ) -> None:
     """Says claim by claim whether the documented number holds: measured value, interval, verdict and reason."""
     from bench.claims import exit_code, find_claims, judge, load_claims
-    from bench.record import read_runs
+    from bench.index import read_ledger
 
-    judgements = judge(load_claims(find_claims(results)), read_runs(results))
+    judgements = judge(load_claims(find_claims(results)), read_ledger(results).records)
     if json:
         print_json([
             {"claim": j.claim.model_dump(mode="json"), "verdict": j.verdict, "measured": j.measured, "reason": j.reason, "record": j.record and j.record.run}
@@ -202,6 +289,27 @@ def score(
     print_table(f"{workload}: {predictions}", ("metric", "value [95 % interval]", "n", "how"), rows)
 
 
+app.command("export", epilog=cli_exchange.EXPORT_EXAMPLES)(cli_exchange.export_records)
+app.command("import", epilog="Example: `python -m bench import benchmark.json`")(cli_exchange.import_rows)
+
+
+COMPLETION = """\
+bench() {{ env PYTHONPATH={root} {python} -m bench "$@"; }}
+_complete_bench() {{
+    local IFS=$'\\n'
+    COMPREPLY=( $( COMP_WORDS="${{COMP_WORDS[*]}}" COMP_CWORD=$COMP_CWORD {variable}=complete_bash bench ) )
+}}
+complete -o default -F _complete_bench bench
+"""
+COMPLETION_VARIABLE = "_BENCH_COMPLETE"
+
+
+@app.command(epilog="Example: `source <(python -m bench completion)`, then `bench ru` and the tab key")
+def completion() -> None:
+    """Prints what bash needs for `bench` as a short form of this program that completes commands and options with the tab key."""
+    typer.echo(COMPLETION.format(root=shlex.quote(str(ROOT)), python=shlex.quote(sys.executable), variable=COMPLETION_VARIABLE), nl=False)
+
+
 def _name_run(out: Path, suffix: str, *, resume: bool) -> str:
     existing = sorted(folder.name for folder in (out / "runs").glob(f"*-{suffix}")) if resume else []
     return existing[-1] if existing else f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{suffix}"
@@ -209,4 +317,5 @@ def _name_run(out: Path, suffix: str, *, resume: bool) -> str:
 
 def main() -> None:
     """Entry point of `python -m bench`."""
-    app(prog_name="python -m bench")
+    completion_init()  # typer does this only for its own way of installing completion
+    app(prog_name="python -m bench", complete_var=COMPLETION_VARIABLE)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import torch
-
 from bench.case import Case, Preset
 from bench.record import Comparability, Environment, Machine
 from bench.registry import hash_declaration
@@ -12,10 +10,10 @@ from datasets.card import DatasetIdentity
 GIB = 1 << 30
 
 
-def choose_threads(case: Case) -> int:
-    """Threads of torch's pool for a case. A smoke case takes one: its work is too small to share, and on a busy machine two threads
-    that wait for each other are twenty times slower than one."""
-    return 1 if case.preset is Preset.SMOKE else torch.get_num_threads()
+def choose_threads(case: Case, pool: int) -> int:
+    """Threads for a case, of those that torch's pool has by default. A smoke case takes one: its work is too small to share, and on a
+    busy machine two threads that wait for each other are twenty times slower than one."""
+    return 1 if case.preset is Preset.SMOKE else pool
 
 
 def compare_key(

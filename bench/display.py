@@ -7,8 +7,9 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from types import TracebackType
-from typing import ParamSpec, Self
+from typing import TYPE_CHECKING, ParamSpec, Self
 
 import typer
 from rich.console import Console
@@ -22,7 +23,11 @@ from bench.numbers import format_documented, format_interval, format_number
 from bench.record import Record
 from bench.registry import get_workload
 from bench.report.markdown import clean_text
+from bench.report.side_by_side import compare_speed
 from datasets.card import DataError
+
+if TYPE_CHECKING:
+    from bench.measure.fitness import Finding
 
 COLOURS = {Outcome.OK: "green", Outcome.SKIPPED: "yellow", Outcome.UNSUPPORTED: "yellow", Outcome.INVALID: "magenta"}
 
@@ -44,6 +49,13 @@ def report_errors(command: Callable[P, None]) -> Callable[P, None]:
             raise typer.Exit(ExitCode.WRONG_USE) from None
 
     return run
+
+
+def find_results(folder: Path) -> Path:
+    """The folder given with --results, which must be there: a mistyped one would otherwise look like one without any record."""
+    if not folder.is_dir():
+        raise typer.BadParameter(f"{folder}: no such folder; correct it, or make one with `python -m bench run --out {folder}`")
+    return folder
 
 
 def print_json(value: object) -> None:
@@ -98,6 +110,30 @@ def print_results(records: Sequence[Record]) -> None:
         tables.setdefault(f"{case.workload} on {name}; quality is {metric} [95 % interval]", []).append(row)
     for title, rows in tables.items():
         print_table(f"\n{title}", ("variant", "phase", "division", "samples/s", "quality", "outcome"), rows)
+
+
+def print_side_by_side(taken: Mapping[str, Sequence[Record]]) -> None:
+    """The same cases from several images: the speed of each, and its ratio to the first, or why there is none."""
+    first, *others = taken
+    for other in others:
+        rows = []
+        for one, two in zip(taken[first], taken[other], strict=True):
+            ratio = compare_speed(one, two)
+            speeds = (_format_speed(one), _format_speed(two), format_interval(ratio) if ratio.value is not None else ratio.reason or "")
+            rows.append((f"{one.case.workload}/{one.case.variant}/{one.case.phase}/{one.case.division}/{one.case.precision}", *speeds))
+        print_table(f"\n{other} beside {first}: samples/s, and their ratio [95 % intervals' far ends]", ("case", first, other, "ratio"), rows)
+
+
+def _format_speed(record: Record) -> str:
+    speed = record.measurements.get("samples_per_s")
+    return format_number(speed.value) if speed and speed.value else str(record.outcome)
+
+
+def print_refusals(where: str, refusals: Sequence[Finding]) -> None:
+    """Why a machine is not fit to measure on, and what to do: on standard error, like every other refusal."""
+    errors.print(f"{where}: not fit to measure on", style="red", markup=False, soft_wrap=True)
+    for finding in refusals:
+        errors.print(f"{finding.name}: {finding.message} Wanted: {finding.wanted}. {finding.remedy}", markup=False, soft_wrap=True)
 
 
 def print_judgements(judgements: Sequence[Judgement], *, reasons: bool) -> None:

@@ -21,12 +21,14 @@ from bench.measure.meter import Meter, Window
 from bench.profiles import Profile
 from bench.record import CaseFields, Comparability, Dataset, Environment, Machine, Record, RunStore
 from bench.registry import get_workload
+from bench.torch21 import adapt_torch
 from models.workload import History, Progress, Resources, Session
 
 if TYPE_CHECKING:
     from pytest_benchmark.fixture import BenchmarkFixture
 
 ROOT = Path(__file__).resolve().parents[1]
+adapt_torch()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,11 +68,12 @@ class Execution:
 
     @property
     def device(self) -> torch.device:
-        return torch.device(self.settings.profile.device)
+        # nobody has emulated CUDA: such a case runs on the CPU, and its record says that it is no measurement
+        return torch.device("cpu" if self.settings.emulated else self.settings.profile.device)
 
     def open(self) -> Session:
         """Identifies machine and environment, then opens the workload's session on the profile's device."""
-        torch.set_num_threads(choose_threads(self.case))
+        torch.set_num_threads(choose_threads(self.case, torch.get_num_threads()))
         if self.device.type == "cpu":
             torch.set_deterministic_debug_mode("error")  # as use_deterministic_algorithms, without its import of the whole compiler
         workload, settings = get_workload(self.case.workload), self.settings
@@ -105,6 +108,7 @@ class Execution:
                 benchmark.pedantic(timed_round, rounds=plan.rounds, iterations=1)  # type: ignore[no-untyped-call]
         seconds: list[float] = benchmark.stats.stats.data  # type: ignore[union-attr]
         self.measurements |= summarise_rounds(seconds, samples, plan.steps_per_round)
+        self.curves["step_s"] = [s / plan.steps_per_round for s in seconds]  # round by round, for tools that want more than a median
         self._keep(window, samples=sum(samples))
         if not plan.settled:
             self.measurements["warm_up_settled"] = Quantity.missing("", f"step time still drifted after {plan.warmup_steps} warm-up steps")

@@ -22,13 +22,21 @@ def format_interval(quantity: Quantity, divide_by: float = 1) -> str:
     if quantity.low is None or quantity.high is None:
         return format_number(value)
     low, high = quantity.low / divide_by, quantity.high / divide_by
+    decimals = choose_decimals(value, low, high)
+    if decimals is None:
+        return f"{format_number(value)} [{format_number(low)}, {format_number(high)}]"
+    return f"{_round(value, decimals)} [{_round(low, decimals)}, {_round(high, decimals)}]"
+
+
+def choose_decimals(value: float, low: float, high: float) -> int | None:
+    """Decimals that a value deserves by its interval, negative for tens and more; None where the interval decides nothing."""
     width = high - low
     if not math.isfinite(width) or width <= 0 or not all(_is_plain(x) for x in (value, low, high)):
-        return f"{format_number(value)} [{format_number(low)}, {format_number(high)}]"
+        return None
     decimals = 1 - math.floor(math.log10(width))
     if value:
         decimals = max(decimals, min(1 - math.floor(math.log10(abs(value))), decimals + 2))
-    return f"{_round(value, decimals)} [{_round(low, decimals)}, {_round(high, decimals)}]"
+    return decimals
 
 
 def format_number(value: float) -> str:

@@ -6,11 +6,13 @@ import json
 import os
 import shlex
 import signal
+import socket
 import sys
 import threading
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
 CASES = Path(__file__).parent / "cases"
 PHASE_OF_TEST = {"test_train": Phase.TRAIN, "test_eval": Phase.EVAL, "test_attention": Phase.ATTENTION}
+MARK = b"\x1e"  # ASCII record separator: begins a progress line among what a case prints
 BAD_INPUT = "bad input: "  # starts the reason of a case whose data could not be used; the run then exits with 2
 
 _execution = pytest.StashKey["Execution"]()
@@ -47,7 +50,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--assay-parallel", metavar="N", type=int, default=1, help="cases that run beside each other, for the record (default: 1)")
     group.addoption("--assay-command", metavar="TEXT", help="what the user typed, for the record; default: this command")
     group.addoption("--assay-emulated", metavar="WHAT", action="append", default=[], help="marks records as emulated; they are never compared")
-    group.addoption("--assay-line", metavar="FD", type=int, help="socket to the launcher: progress goes out, its end means that the launcher is gone")
+    group.addoption("--assay-line", metavar="FD", help="socket to the launcher, or stdio: progress goes out, its end means that the launcher is gone")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -163,7 +166,7 @@ def _classify(error: BaseException | None) -> tuple[Outcome, str | None]:
             return Outcome.SKIPPED, BAD_INPUT + str(error)
         case Unsupported():
             return Outcome.UNSUPPORTED, str(error)
-        case MemoryError() | torch.OutOfMemoryError():
+        case MemoryError() | torch.cuda.OutOfMemoryError():  # torch.OutOfMemoryError came after 2.1
             return Outcome.OOM, f"{type(error).__name__}: {error}"
         case KeyboardInterrupt():
             return Outcome.CRASH, "interrupted by the user"
@@ -171,14 +174,12 @@ def _classify(error: BaseException | None) -> tuple[Outcome, str | None]:
             return Outcome.CRASH, f"{type(error).__name__}: {error}"
 
 
-def _attach(descriptor: int) -> Progress:
+def _attach(line: str) -> Progress:
     """Reports progress to the launcher and dies with it: a case that outlives its launcher would disturb the next one."""
-    import socket
-
-    line = socket.socket(fileno=descriptor)
+    receive, send = _open_line(line)
 
     def watch() -> None:
-        while line.recv(64):
+        while receive(64):
             pass
         os.killpg(0, signal.SIGKILL)
 
@@ -190,6 +191,13 @@ def _attach(descriptor: int) -> Progress:
         now = time.monotonic()
         if now - last >= 0.1 or done == total:
             last = now
-            line.sendall(json.dumps({"done": done, "total": total, "note": note}).encode() + b"\n")
+            send(json.dumps({"done": done, "total": total, "note": note}).encode() + b"\n")
 
     return report
+
+
+def _open_line(line: str) -> tuple[Callable[[int], bytes], Callable[[bytes], object]]:
+    if line == "stdio":  # of a container, with pytest's capture off: no descriptor is inherited there
+        return partial(os.read, 0), lambda message: os.write(1, MARK + message)
+    channel = socket.socket(fileno=int(line))
+    return channel.recv, channel.sendall

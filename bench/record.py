@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, NamedTuple, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -175,6 +175,11 @@ class Record(_Strict):
         return self
 
     @property
+    def file_name(self) -> str:
+        """Name of the record's file in its run's folder."""
+        return f"{self.sequence:04d}-{self.case.case.id.replace('/', '.')}.json"
+
+    @property
     def synthetic(self) -> bool:
         return self.dataset is not None and self.dataset.synthetic
 
@@ -185,12 +190,22 @@ class RecordError(UsageError):
 
 def read_record(path: Path) -> Record:
     """A record from disk, validated. Raises RecordError that names the file and the first fault."""
+    return _parse_record(path, _read_bytes(path))
+
+
+def _read_bytes(path: Path) -> bytes:
     try:
-        if path.stat().st_size > MAX_RECORD_BYTES:
-            raise RecordError(f"{path}: larger than {MAX_RECORD_BYTES} bytes; not a record of this suite")
-        return Record.model_validate_json(path.read_bytes())
+        with path.open("rb", buffering=0) as stream:
+            if os.fstat(stream.fileno()).st_size > MAX_RECORD_BYTES:
+                raise RecordError(f"{path}: larger than {MAX_RECORD_BYTES} bytes; not a record of this suite")
+            return stream.readall()
     except OSError as error:
         raise RecordError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def _parse_record(path: Path, content: bytes) -> Record:
+    try:
+        return Record.model_validate_json(content)
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]
         where = ascii(".".join(str(part) for part in fault["loc"]))[1:-1][:200] or "the file"  # a stranger's key may hold terminal codes
@@ -200,6 +215,26 @@ def read_record(path: Path) -> Record:
 def export_schema() -> str:
     """The JSON Schema of a record, as kept in results/record.schema.json."""
     return json.dumps(Record.model_json_schema(mode="validation"), indent=2, sort_keys=True) + "\n"
+
+
+class Inspected(NamedTuple):
+    """A file of a run, the record in it if there is a valid one, and what is wrong."""
+
+    path: Path
+    record: Record | None
+    fault: str | None
+
+
+def _find_fault(record: Record, path: Path, run: str, expected: int, previous: str | None) -> str | None:
+    if record.run != run:
+        return f"{path}: belongs to another run: it was copied here, or the folder was renamed"
+    if record.sequence != expected:
+        return f"{path}: is number {record.sequence} of its run but stands at {expected}: a record is missing or was renamed"
+    if record.file_name != path.name:
+        return f"{path}: holds the record {record.file_name}: it was renamed"
+    if record.previous_sha256 != previous:
+        return f"{path}: does not follow from the record before it: that one was changed, removed or replaced after it was written"
+    return None
 
 
 class RunStore:
@@ -239,29 +274,29 @@ class RunStore:
             previous = hash_files(paths[-1:]) if paths else None
             chained = {"run": self.folder.absolute().name, "sequence": sequence, "previous_sha256": previous}
             record = Record.model_validate(draft.model_dump() | chained)
-            slug = record.case.case.id.replace("/", ".")
-            final = self.folder / f"{sequence:04d}-{slug}.json"
+            final = self.folder / record.file_name
             _write_whole(final, record.model_dump_json(indent=1, exclude_none=False).encode() + b"\n")
             return final
 
-    def verify_chain(self) -> list[str]:
-        """What is wrong with the run's records, one line each; empty when every record is as it was written."""
-        faults: list[str] = []
+    def inspect(self) -> Iterator[Inspected]:
+        """Every record in order, each file read once: the record, or what is wrong with it or with its place in the chain."""
+        name = self.folder.absolute().name
         previous: str | None = None
         for expected, path in enumerate(self.paths()):
+            record: Record | None = None
+            content: bytes | None = None
             try:
-                record = read_record(path)
+                content = _read_bytes(path)
+                record = _parse_record(path, content)
+                fault = _find_fault(record, path, name, expected, previous)
             except RecordError as error:
-                faults.append(str(error))
-            else:
-                if record.run != self.folder.absolute().name:
-                    faults.append(f"{path}: belongs to another run: it was copied here, or the folder was renamed")
-                elif record.sequence != expected:
-                    faults.append(f"{path}: is number {record.sequence} of its run but stands at {expected}: a record is missing or was renamed")
-                elif record.previous_sha256 != previous:
-                    faults.append(f"{path}: does not follow from the record before it: that one was changed, removed or replaced after it was written")
-            previous = hash_files([path]) if path.is_file() else None
-        return faults
+                fault = str(error)
+            previous = None if content is None else hashlib.sha256(content).hexdigest()
+            yield Inspected(path, record, fault)
+
+    def verify_chain(self) -> list[str]:
+        """What is wrong with the run's records, one line each; empty when every record is as it was written."""
+        return [inspected.fault for inspected in self.inspect() if inspected.fault]
 
     def head(self) -> str | None:
         """sha256 of the last record: printed in the leaderboard, so that a later edit of the whole chain shows too."""

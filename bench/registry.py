@@ -11,12 +11,15 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from _pytest.mark.expression import Expression  # the very language of `pytest -k`, so that users learn one
 
 import models
 from bench.case import Case, Division, Phase, Preset, UsageError
-from models.workload import Variant, Workload
+
+if TYPE_CHECKING:
+    from models.workload import Variant, Workload  # which imports torch: what lists commands should not wait for it
 
 
 @cache
@@ -88,7 +91,7 @@ def hash_source(workload: str) -> str:
     """sha256 over the source of a workload's modules and of the frame that trains it: two cases with different hashes are not comparable."""
     declared = get_workload(workload)
     digest = hashlib.sha256()
-    for name in sorted({*declared.modules, "models.training", "models.metrics", "models.workload"}):
+    for name in sorted({*declared.modules, "models.training", "models.schedule", "models.metrics", "models.workload"}):
         digest.update(name.encode())
         spec = importlib.util.find_spec(name)  # read, not imported: a source hash should not cost an import of scikit-learn
         if spec is None or spec.origin is None:
