@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer._completion_classes import completion_init
 
-from bench import cli_data, cli_exchange, cli_gate
+from bench import cli_completion, cli_data, cli_exchange, cli_gate
 from bench.case import Division, ExitCode, Preset, UsageError
 from bench.display import (
     RunDisplay,
@@ -293,21 +292,7 @@ app.command("export", epilog=cli_exchange.EXPORT_EXAMPLES)(cli_exchange.export_r
 app.command("import", epilog="Example: `python -m bench import benchmark.json`")(cli_exchange.import_rows)
 
 
-COMPLETION = """\
-bench() {{ env PYTHONPATH={root} {python} -m bench "$@"; }}
-_complete_bench() {{
-    local IFS=$'\\n'
-    COMPREPLY=( $( COMP_WORDS="${{COMP_WORDS[*]}}" COMP_CWORD=$COMP_CWORD {variable}=complete_bash bench ) )
-}}
-complete -o default -F _complete_bench bench
-"""
-COMPLETION_VARIABLE = "_BENCH_COMPLETE"
-
-
-@app.command(epilog="Example: `source <(python -m bench completion)`, then `bench ru` and the tab key")
-def completion() -> None:
-    """Prints what bash needs for `bench` as a short form of this program that completes commands and options with the tab key."""
-    typer.echo(COMPLETION.format(root=shlex.quote(str(ROOT)), python=shlex.quote(sys.executable), variable=COMPLETION_VARIABLE), nl=False)
+app.command(epilog=cli_completion.EXAMPLES)(cli_completion.completion)
 
 
 def _name_run(out: Path, suffix: str, *, resume: bool) -> str:
@@ -318,4 +303,4 @@ def _name_run(out: Path, suffix: str, *, resume: bool) -> str:
 def main() -> None:
     """Entry point of `python -m bench`."""
     completion_init()  # typer does this only for its own way of installing completion
-    app(prog_name="python -m bench", complete_var=COMPLETION_VARIABLE)
+    app(prog_name="python -m bench", complete_var=cli_completion.VARIABLE)

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from bench.case import Case, Outcome, Phase, Preset, Quantity
 from bench.comparability import choose_threads, compare_key
 from bench.measure.clock import plan_rounds, run_round, summarise_rounds
-from bench.measure.flops import count_flops, utilise
+from bench.measure.flops import count_work, utilise
 from bench.measure.machine import identify_environment, identify_machine
 from bench.measure.meter import Meter, Window
 from bench.profiles import Profile
@@ -192,10 +192,10 @@ class Execution:
         self.findings += window.findings
 
     def _use_of_peak(self, step: Callable[[], int]) -> None:
-        flops = count_flops(step)
+        work = count_work(step)
         step_ms = self.measurements["step_ms"].value
         if step_ms is not None:
-            self.measurements |= {"flops_per_step": flops} | utilise(flops, step_ms / 1e3, None, self.settings.profile, self.case.precision)
+            self.measurements |= work | utilise(work, step_ms / 1e3, self.settings.profile, self.case.precision)
 
     def _keep_curves(self, history: History) -> None:
         self.curves |= {"train_loss": list(history.train_loss), "epoch_end_s": list(history.seconds)}

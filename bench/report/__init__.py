@@ -24,11 +24,11 @@ def write_pages(results: Path, ledger: Ledger | None = None, page: Path | None =
     """
     ledger = ledger or read_ledger(results)
     claims = load_claims(find_claims(results))
-    records = ledger.records
+    records, imports = ledger.records, read_imports(results)
     written = {
-        results / "LEADERBOARD.md": render_leaderboard(records, claims, ledger.heads, results, frozenset(ledger.faults), read_imports(results)),
+        results / "LEADERBOARD.md": render_leaderboard(records, claims, ledger.heads, results, frozenset(ledger.faults), imports),
         results / "CLAIMS.md": render_claims(judge(claims, records), compare_fits(claims, records), claims.words),
-        page or results / "index.html": render_page(records, claims, read_history(results)),
+        page or results / "index.html": render_page(records, claims, read_history(results), imports),
     }
     for path, text in written.items():
         _write(path, text)

@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from bench.case import ClaimVerdict
 from bench.claims import Claims, Judgement, judge
+from bench.exchange.imports import Imported
 from bench.profiles import load_profiles
 from bench.record import Record
 from bench.registry import load_workloads
@@ -21,6 +22,7 @@ from bench.report.leaderboard import tabulate_records
 from bench.report.markdown import clean_text
 from bench.report.page.claims_section import ORDER, describe_claims, describe_fits, plot_claims
 from bench.report.page.history import Passage
+from bench.report.page.imports_section import describe_imports
 from bench.report.page.payload import ELEMENT, Json, Pool, fill_blocks, pack, pack_text, round_quantity, thin_curve
 from bench.report.page.rows import QUANTITY_COLUMNS, Detail, Row, tell_columns, tell_detail
 from bench.report.page.script import load_plot_script
@@ -35,7 +37,7 @@ ASSETS = Path(__file__).parent / "assets"
 SCRIPTS = ("format.js", "store.js", "table.js", "record.js", "plots.js", "figures.js", "main.js")
 
 
-def render_page(records: Sequence[Record], claims: Claims, history: Sequence[Passage] = ()) -> str:
+def render_page(records: Sequence[Record], claims: Claims, history: Sequence[Passage] = (), imports: Sequence[Imported] = ()) -> str:
     """The page as HTML, the same bytes for the same input. All records below MAX_ROWS have a row; details and curves fill what PAGE_BYTES leaves.
 
     The order, and so what stays when room is short: the leaderboard's rows first, then older records, newest first.
@@ -47,6 +49,7 @@ def render_page(records: Sequence[Record], claims: Claims, history: Sequence[Pas
     values = {
         "claims": describe_claims(judgements, claims.words),
         "fits": describe_fits(compare_fits(claims, records)),
+        "imports": describe_imports(imports),
         "verdicts": [(verdict, count) for verdict in ORDER if (count := Counter(j.verdict for j in judgements)[verdict])],
         "facts": _summarise(shown, len(records), judgements),
     }
@@ -142,6 +145,7 @@ def _tell_profiles() -> Json:
             "title": profile.title,
             "gib": profile.memory_gib,
             "peaks": {precision: figure.value for precision, figure in profile.peak_flops.items()},
+            "bandwidth": profile.bandwidth.value if profile.bandwidth else None,
         }
         for profile in load_profiles().values()
     ]

@@ -33,6 +33,7 @@ MEASURED: Mapping[str, tuple[str, float]] = {  # column: measurement, divisor
     "energy": ("energy_per_1000_samples", 1),
     "mfu": ("mfu", 0.01),
     "flops": ("flops_per_step", 1),
+    "bytes": ("bytes_per_step", 1),
     "step_ms": ("step_ms", 1),
 }
 MAX_FIELDS, MAX_QUANTITIES = 150, 80  # of one record; a real one stays far below

@@ -6,15 +6,17 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
 pytest.importorskip("playwright", reason="no Playwright: it is not in the images, `make .venv/ready` brings it")
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Dialog, Locator, Page, expect, sync_playwright
 
 from bench.case import Outcome, Quantity
 from bench.claims import Claim, Claims, Fit
+from bench.exchange.imports import Imported, ImportedRow
 from bench.numbers import format_interval
 from bench.record import Dataset, Environment, Machine, Record
 from bench.report.page import Passage, render_page
@@ -34,7 +36,7 @@ A40 = Machine(cpu="Xeon", cores=4, threads=4, memory_bytes=2**34, system="Linux"
 
 
 def measure(speed: float, *, memory: float | None = None) -> dict[str, Quantity]:
-    found = {"samples_per_s": Quantity(speed, "samples/s", 10, speed * 0.9, speed * 1.1), "step_ms": Quantity(1000.0, "ms"), "flops_per_step": Quantity(2e12, "FLOP")}
+    found = {"samples_per_s": Quantity(speed, "samples/s", 10, speed * 0.9, speed * 1.1), "step_ms": Quantity(1000.0, "ms"), "flops_per_step": Quantity(2e12, "FLOP"), "bytes_per_step": Quantity(5e10, "bytes")}
     return found | ({"device_peak": Quantity(memory, "bytes")} if memory else {})
 
 
@@ -103,7 +105,9 @@ def address(records: list[Record], tmp_path_factory: pytest.TempPathFactory) -> 
     days = ((1, "equivalent"), (2, "regressed"))
     passages = [Passage(datetime(2026, 1, day, tzinfo=UTC), "a/b", f"commit {day}", Quantity(1 + day / 100, "ratio", 10, 1.0, 1.1), verdict) for day, verdict in days]
     path = tmp_path_factory.mktemp("page") / "index.html"
-    path.write_text(render_page(records, make_claims(), passages), encoding="utf-8")
+    rows = tuple(ImportedRow(name=name, group="splice", seconds=Quantity(0.5, "s", 12, 0.4, 0.6)) for name in ("their_fastest", HOSTILE))
+    imports = [Imported(source="theirs.json", source_sha256=HASH, tool=HOSTILE, measured=datetime(2026, 1, 1, tzinfo=UTC), machine=HOSTILE, commit=None, rows=rows)]
+    path.write_text(render_page(records, make_claims(), passages, imports), encoding="utf-8")
     return path.as_uri()
 
 
@@ -299,7 +303,9 @@ class TestPlots:
         page.locator("#filters [name=text]").fill("A40")
         page.wait_for_selector("#plots[data-drawn='3']", state="attached")
         assert "The largest takes 3 GB; the smallest card that holds all: 16 GiB: Apple M1, T4" in page.locator("#plot-memory figcaption").inner_text()
-        assert "2,000 GFLOP/s, 5.3 % of its peak" in page.locator("#plot-roofline figcaption").inner_text()  # 2 of the A40's 37.4 TFLOP/s
+        roofline = page.locator("#plot-roofline figcaption").inner_text()
+        assert "2,000 GFLOP/s, 5.3 % of its peak" in roofline  # 2 of the A40's 37.4 TFLOP/s
+        assert re.search(r"Memory is the nearer roof for (\d+) of \1\.", roofline)  # 40 FLOP a byte, where 696 GB/s feed up to 54
         assert "regressed, ratio 1.02" in page.locator("#plot-gate figcaption").inner_text()
         assert page.locator("#plot-documented figcaption").inner_text().startswith("2 claims.")
         assert page.locator("#plot-memory [role=graphics-document]").count() == 1
@@ -310,6 +316,31 @@ class TestPlots:
         page.locator("#filters [name=text]").fill("affinity-v1/documented")
         expect(page.locator("#absent")).to_contain_text("needs two records")
         assert page.locator("#plot-curves figcaption").inner_text() == "One training of affinity-v1, first in the table; some on synthetic twins."
+
+
+def test_rows_of_other_tools_stand_apart(visit: Callable[..., Visit], address: str) -> None:
+    page = visit().open(address)
+    page.get_by_role("link", name="Imported").click()
+    row = page.locator("#imported tbody tr").first
+    assert row.locator("th, td").all_inner_texts()[:4] == ["their_fastest", "splice", "0.50 [0.40, 0.60]", "12"]
+    assert "Nobody here measured or checked them" in page.locator("#imported").inner_text()
+    assert "their_fastest" not in page.locator("#table").inner_text()
+    assert page.evaluate("window.pwned") is None
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_no_barrier_for_keyboards_and_screen_readers(visit: Callable[..., Visit], address: str, scheme: Literal["light", "dark"]) -> None:
+    page = visit(color_scheme=scheme, bypass_csp=True).open(address)  # the policy lets no foreign script in, not even the auditor's
+    page.wait_for_selector("#plots[data-drawn]", state="attached")
+    assert find_barriers(page) == []
+    page.locator("#table tbody th a").first.click()
+    page.get_by_role("dialog").wait_for()
+    assert find_barriers(page, "dialog") == []
+
+
+def find_barriers(page: Page, context: str | None = None) -> list[tuple[str, str]]:
+    found = Axe().run(page, context=context).response["violations"]
+    return [(barrier["help"], node["html"][:300]) for barrier in found for node in barrier["nodes"]]
 
 
 class TestHostileRecord:

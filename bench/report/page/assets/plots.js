@@ -72,6 +72,7 @@ const memory = {
   make(rows, choice, core) {
     const points = rows.filter((row) => row.device_memory[0] !== null && row.batch).map((row) => ({
       name: tip(row), family: row.family, batch: row.batch, memory: row.device_memory[0], outcome: row.outcome, twin: Boolean(row.synthetic), device: row.device,
+      line: `${tip(row).replace(/batch\d+/, '')} ${row.device}`, // variants that differ in their batch alone are one line
     }));
     if (!points.length) return { why: "no record here measured a GPU's memory; the memory of a process on a CPU stands in the table" };
     const most = Math.max(...points.map((p) => p.memory));
@@ -89,7 +90,7 @@ const memory = {
       spec: { height: 340, layer: [
         { data: { values: limits }, mark: { type: 'rule', strokeDash: [4, 4], opacity: 0.6 }, encoding: { y, color: { value: 'gray' } } },
         { data: { values: limits }, mark: { type: 'text', align: 'left', dx: 4, dy: -5, fontSize: 10, opacity: 0.9 }, encoding: { x: { value: 0 }, y, text: { field: 'label' } } },
-        { data: { values: points }, mark: { type: 'line', opacity: 0.3 }, encoding: { x, y, detail: field('name', 'nominal'), color: field('family', 'nominal', { legend: LEGEND }) } },
+        { data: { values: points }, mark: { type: 'line', opacity: 0.3 }, encoding: { x, y, detail: field('line', 'nominal'), color: field('family', 'nominal', { legend: LEGEND }) } },
         { data: { values: points }, mark: { type: 'point', filled: true, size: 60 }, encoding: { x, y, opacity: NOT_REAL, color: field('family', 'nominal', { legend: LEGEND }), tooltip: [{ field: 'name', title: 'record' }, { field: 'device' }, { field: 'batch' }, { field: 'memory', title: 'GB' }] } },
       ] },
     };
@@ -124,30 +125,45 @@ const documented = {
 };
 
 const arithmetic = (row) => row.flops[0] / (row.step_ms[0] / 1e3);
+const counted = (row) => ['flops', 'bytes', 'step_ms'].every((key) => measured(row, key));
+
+// A roof for each precision: what the memory can feed, up to what the arithmetic can do. The device's profile gives both
+function findRoofs({ peaks, bandwidth }, precisions, intensities) {
+  const known = precisions.filter((precision) => peaks[precision] && bandwidth);
+  const ridges = known.map((precision) => peaks[precision] / bandwidth);
+  const [from, to] = [Math.min(...intensities, ...ridges) / 2, Math.max(...intensities, ...ridges) * 2];
+  return known.map((precision, i) => ({
+    line: [from, ridges[i], to].map((intensity) => ({ intensity, reached: Math.min(peaks[precision], bandwidth * intensity), precision })),
+    label: { intensity: ridges[i], reached: peaks[precision], label: `${precision}: ${formatNumber(peaks[precision] / 1e12)} TFLOP/s, ${formatNumber(bandwidth / 1e9)} GB/s` },
+  }));
+}
 
 const roofline = {
   id: 'roofline',
-  title: "How much of the machine's arithmetic does a step use?",
-  controls: (rows) => [{ name: 'device', label: 'Device', options: byCount(rows.filter((row) => measured(row, 'flops') && measured(row, 'step_ms')), (row) => row.device) }],
+  title: 'Is a step held back by arithmetic or by memory?',
+  controls: (rows) => [{ name: 'device', label: 'Device', options: byCount(rows.filter(counted), (row) => row.device) }],
   make(rows, { device }, core) {
-    const kept = rows.filter((row) => measured(row, 'flops') && measured(row, 'step_ms') && row.device === device);
-    if (!kept.length) return { why: 'no record here counted the operations of a step' };
-    const points = kept.map((row) => ({ name: tip(row), family: row.family, flops: row.flops[0], reached: arithmetic(row), twin: Boolean(row.synthetic) }));
-    const peaks = core.profiles.find((profile) => profile.name === kept[0].profile)?.peaks ?? {};
-    const roofs = unique(kept.map((row) => row.precision)).filter((name) => peaks[name]).map((name) => ({ reached: peaks[name], label: `${name} peak, ${formatNumber(peaks[name] / 1e12)} TFLOP/s` }));
-    const x = field('flops', 'quantitative', log('FLOP per step', points.map((p) => p.flops)));
-    const y = field('reached', 'quantitative', log('FLOP/s reached', [...points, ...roofs].map((p) => p.reached)));
+    const kept = rows.filter((row) => counted(row) && row.device === device);
+    if (!kept.length) return { why: 'no record here counted the operations and the bytes of a step' };
+    const points = kept.map((row) => ({ name: tip(row), family: row.family, intensity: row.flops[0] / row.bytes[0], reached: arithmetic(row), twin: Boolean(row.synthetic) }));
+    const profile = core.profiles.find(({ name }) => name === kept[0].profile) ?? { peaks: {} };
+    const roofs = findRoofs(profile, unique(kept.map((row) => row.precision)), points.map((p) => p.intensity));
     const best = kept.reduce((a, b) => (arithmetic(a) > arithmetic(b) ? a : b));
-    const share = peaks[best.precision] ? `, ${formatNumber(Number(((100 * arithmetic(best)) / peaks[best.precision]).toPrecision(2)))} % of its peak` : '';
-    const roof = roofs.length ? '' : ' No roof is drawn: no datasheet gives the peak of this device.';
+    const peak = profile.peaks[best.precision];
+    const share = peak ? `, ${formatNumber(Number(((100 * arithmetic(best)) / peak).toPrecision(2)))} % of its peak` : '';
+    const fed = kept.filter((row) => profile.peaks[row.precision] && row.flops[0] / row.bytes[0] < profile.peaks[row.precision] / profile.bandwidth).length;
+    const held = roofs.length ? ` Memory is the nearer roof for ${fed} of ${kept.length}.` : ' No roof is drawn: no datasheet gives peak and bandwidth of this device.';
+    const lines = roofs.flatMap((roof) => roof.line);
+    const x = field('intensity', 'quantitative', log('FLOP per byte that the operations move, none fused', [...points, ...lines].map((p) => p.intensity), '~r'));
+    const y = field('reached', 'quantitative', log('FLOP/s reached', [...points, ...lines].map((p) => p.reached)));
     return {
-      answer: `${tip(best)} reaches most, ${formatNumber(Number((arithmetic(best) / 1e9).toPrecision(3)))} GFLOP/s${share}.${roof} Records do not hold the bytes that a step moves, so the memory's roof is missing.`,
-      spec: { height: 300, layer: [
+      answer: `${tip(best)} reaches most, ${formatNumber(Number((arithmetic(best) / 1e9).toPrecision(3)))} GFLOP/s${share}.${held} A point above the slope found part of its data in a cache.`,
+      spec: { height: 320, layer: [
         ...(roofs.length ? [
-          { data: { values: roofs }, mark: { type: 'rule', strokeDash: [4, 4] }, encoding: { y, color: { value: 'gray' } } },
-          { data: { values: roofs }, mark: { type: 'text', align: 'left', dx: 4, dy: -6, fontSize: 11 }, encoding: { x: { value: 0 }, y, text: { field: 'label' } } },
+          { data: { values: lines }, mark: { type: 'line', strokeDash: [4, 4] }, encoding: { x, y, detail: field('precision', 'nominal'), color: { value: 'gray' } } },
+          { data: { values: roofs.map((roof) => roof.label) }, mark: { type: 'text', align: 'left', dx: 4, dy: -6, fontSize: 11 }, encoding: { x, y, text: { field: 'label' } } },
         ] : []),
-        { data: { values: points }, mark: { type: 'point', filled: true, size: 70 }, encoding: { x, y, opacity: NOT_REAL, color: field('family', 'nominal', { legend: LEGEND }), tooltip: [{ field: 'name', title: 'record' }, { field: 'flops', title: 'FLOP per step' }, { field: 'reached', title: 'FLOP/s' }] } },
+        { data: { values: points }, mark: { type: 'point', filled: true, size: 70 }, encoding: { x, y, opacity: NOT_REAL, color: field('family', 'nominal', { legend: LEGEND }), tooltip: [{ field: 'name', title: 'record' }, { field: 'intensity', title: 'FLOP per byte' }, { field: 'reached', title: 'FLOP/s' }] } },
       ] },
     };
   },

@@ -74,7 +74,7 @@ class RecordView {
       element('td', {}, numbers[0] === null ? '' : unit), element('td', { class: 'number' }, numbers[0] === null ? '' : n), element('td', { class: 'small' }, reason || how),
     ));
     if (!rows.length) return '';
-    const head = ['', 'value [95 % interval]', 'unit', 'n', 'how, or why not'].map((text) => element('th', { scope: 'col' }, text));
+    const head = ['name', 'value [95 % interval]', 'unit', 'n', 'how, or why not'].map((text) => element('th', { scope: 'col' }, text));
     return element('section', {}, element('h3', {}, title), element(
       'div', { class: 'scroll', role: 'region', tabindex: '0', 'aria-label': `${title}, scrolls sideways` },
       element('table', {}, element('thead', {}, element('tr', {}, ...head)), element('tbody', {}, ...rows)),
