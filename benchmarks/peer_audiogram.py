@@ -9,14 +9,13 @@ Exit code 1 when a lane is surely not faster than the peer or surely reconstruct
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import sys
 import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
@@ -27,8 +26,8 @@ from torch.utils.data import DataLoader, Sampler, TensorDataset
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script, from the checkout
 
-from bench.case import Case, Division, ExitCode, Phase, Precision, Preset, Quantity
-from benchmarks.peer_training import format_ratio, take_median
+from bench.case import Case, Division, Phase, Precision, Preset, Quantity
+from benchmarks.peer_training import format_ratio, report_results, take_median
 from models.audiogram import audiogram_vae
 from models.audiogram.losses import (
     CLUSTER_WEIGHT,
@@ -270,11 +269,7 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error("--rounds, --epochs and --threads must be at least 1")
     torch.set_num_threads(options.threads)
     results = compete(prepare(options.variant, options.epochs), options.rounds)
-    if options.json:
-        print(json.dumps([asdict(result) | {"failures": judge(result)} for result in results], indent=1, allow_nan=False))
-    else:
-        print(format_table(results))
-    return ExitCode.VERDICT_FAILED if any(judge(result) for result in results) else ExitCode.OK
+    return report_results(results, judge, format_table, as_json=options.json)
 
 
 if __name__ == "__main__":

@@ -9,10 +9,8 @@ Exit code 1 when the closed lane is slower than the peer, the open lane misses 1
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -21,8 +19,8 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script, from the checkout
 
-from bench.case import ExitCode, Precision
-from benchmarks.peer_training import Contest, Lane, Result, compete, format_ratio
+from bench.case import Precision
+from benchmarks.peer_training import Contest, Lane, Result, compete, format_ratio, report_results
 from benchmarks.plain_hyenadna import make_plain_backbone
 from datasets.splice_twin import make_splice_twin
 from models.hyenadna.heads import HyenaPredictor, make_delta_head
@@ -144,11 +142,7 @@ def main(arguments: list[str] | None = None) -> int:
     for work in [options.work] if options.work else WORKS:
         print(f"{work}: {options.rounds} rounds of {len(Lane)} lanes ...", file=sys.stderr, flush=True)
         results += compete(prepare(work, options.model, options.rows, options.batch, options.length), options.rounds)
-    if options.json:
-        print(json.dumps([asdict(result) | {"failures": judge(result)} for result in results], indent=1, allow_nan=False))
-    else:
-        print(format_table(results))
-    return ExitCode.VERDICT_FAILED if any(judge(result) for result in results) else ExitCode.OK
+    return report_results(results, judge, format_table, as_json=options.json)
 
 
 if __name__ == "__main__":

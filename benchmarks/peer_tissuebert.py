@@ -9,10 +9,9 @@ than the peer, the open lane below the aim of 2.5 times, or the test loss differ
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -22,8 +21,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script, from the checkout
 
-from bench.case import Case, Division, ExitCode, Phase, Precision, Preset
-from benchmarks.peer_training import Contest, Lane, Result, compete, format_table, judge
+from bench.case import Case, Division, Phase, Precision, Preset
+from benchmarks.peer_training import Contest, Lane, Result, compete, format_table, judge, report_results
 from models.tissuebert.bert import BertShape, DocumentedBert
 from models.tissuebert.data import ReadData, open_reads
 from models.tissuebert.recipes import ResolvedRead, Rows, make_test_model, resolve
@@ -129,6 +128,11 @@ def find_failures(result: Result) -> list[str]:
     return [*judge(result), *([f"below the aim of {AIM} times"] if below else [])]
 
 
+def format_failures(results: list[Result]) -> str:
+    """The table, and below it what a lane does not keep."""
+    return "\n".join([format_table(results), *(f"{result.lane}: {failure}" for result in results for failure in find_failures(result))])
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Runs the contest, prints the table and returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -142,12 +146,7 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error("--rounds, --steps and --threads must be at least 1")
     torch.set_num_threads(options.threads)
     results = compete(prepare(options.batch, options.steps), options.rounds)
-    if options.json:
-        print(json.dumps([asdict(result) | {"failures": find_failures(result)} for result in results], indent=1, allow_nan=False))
-    else:
-        print(format_table(results))
-        print("\n".join(f"{result.lane}: {failure}" for result in results for failure in find_failures(result)))
-    return ExitCode.VERDICT_FAILED if any(find_failures(result) for result in results) else ExitCode.OK
+    return report_results(results, find_failures, format_failures, as_json=options.json)
 
 
 if __name__ == "__main__":

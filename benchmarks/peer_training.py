@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -35,6 +36,11 @@ from models.training import Batch, Recipe, TrainingSession
 from models.workload import Resources
 
 CPU = torch.device("cpu")
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+T = TypeVar("T", bound="DataclassInstance")
 
 
 class Lane(StrEnum):
@@ -227,6 +233,16 @@ def format_ratio(ratio: Quantity) -> str:
     return f"{ratio.value:.3f}{interval}"
 
 
+def report_results(results: list[T], judge: Callable[[T], list[str]], format_table: Callable[[list[T]], str], *, as_json: bool) -> int:
+    """Prints what the lanes of a contest gave; the exit code says whether one of ours failed against its peer. T: a dataclass."""
+    failures = [judge(result) for result in results]
+    if as_json:
+        print(json.dumps([asdict(result) | {"failures": found} for result, found in zip(results, failures, strict=True)], indent=1, allow_nan=False))
+    else:
+        print(format_table(results))
+    return ExitCode.VERDICT_FAILED if any(failures) else ExitCode.OK
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Runs the contests, prints the table and returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -242,11 +258,7 @@ def main(arguments: list[str] | None = None) -> int:
     for name in [options.workload] if options.workload else WORKLOADS:
         print(f"{name}: {options.rounds} rounds of {len(Lane)} lanes ...", file=sys.stderr, flush=True)
         results += compete(prepare(name), options.rounds)
-    if options.json:
-        print(json.dumps([asdict(result) | {"failures": judge(result)} for result in results], indent=1, allow_nan=False))
-    else:
-        print(format_table(results))
-    return ExitCode.VERDICT_FAILED if any(judge(result) for result in results) else ExitCode.OK
+    return report_results(results, judge, format_table, as_json=options.json)
 
 
 if __name__ == "__main__":

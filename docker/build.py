@@ -26,9 +26,9 @@ ROOT = Path(__file__).resolve().parents[1]
 IMAGES = ("cpu", "cuda", "triton2")
 DATE = "1686355200"  # of every newer file: Debian 12's release, before any build, so that layers out of a cache get it too
 UNCOMPRESSED = "compression=uncompressed,force-compression=true"  # quicker, and a compressor's output depends on its version
-WHEELS = ["--no-deps", "--require-hashes", "--python-version", "3.11", "--platform", "manylinux_2_28_x86_64", "--platform", "manylinux_2_17_x86_64",
-          "--platform", "manylinux2014_x86_64", "--platform", "manylinux_2_12_x86_64", "--platform", "manylinux2010_x86_64",
-          "--platform", "manylinux1_x86_64", "--platform", "linux_x86_64", "--only-binary", ":all:"]  # fmt: skip
+GLIBC = 28  # Debian 12 has 2.36, and torch asks for 2.28; pip takes only the tags that it is told
+TAGS = ["linux_x86_64", *(f"manylinux{alias}_x86_64" for alias in ("1", "2010", "2014")), *(f"manylinux_2_{minor}_x86_64" for minor in range(5, GLIBC + 1))]
+WHEELS = ["--no-deps", "--require-hashes", "--python-version", "3.11", "--only-binary", ":all:", *(f"--platform={tag}" for tag in TAGS)]
 
 
 def find_locks(image: str) -> list[Path]:
