@@ -14,7 +14,7 @@ bench: $(VENV)/ready ## run the CPU smoke preset of every case; write records, L
 	$(BIN)/python -m bench run --profile cpu --preset smoke
 
 test: $(VENV)/ready ## run all tests, a process per core
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist loadgroup --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --no-loadscope-reorder
 
 lint: $(VENV)/ready ## ruff, mypy --strict, declarations
 	$(BIN)/ruff check .

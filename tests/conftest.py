@@ -4,6 +4,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,10 +13,24 @@ ROOT = Path(__file__).resolve().parents[1]
 os.environ.pop("PYTEST_XDIST_WORKER", None)  # the cases that tests start are measured one by one, and pytest-benchmark must not think otherwise
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Side by side, a file's tests share a process and its fixtures, and all tests of containers share one engine.
+
+    Not by pytest-xdist's own groups: version 3.8 does not find them under pytest 9.2.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            path = nodeid.partition("::")[0]
+            return "docker" if Path(path).parent.name == "docker" else path
+
+    return Scheduling(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Side by side, a file's tests share a process and its fixtures; all tests of containers share one engine, and go first: they take longest."""
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group("docker" if "docker" in item.path.parent.name else str(item.path)))
+    """Tests of containers go first: they take longest."""
     items.sort(key=lambda item: item.path.parent.name != "docker")
 
 

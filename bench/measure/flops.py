@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench.case import Precision, Quantity
@@ -23,6 +24,7 @@ def count_work(step: Callable[[], int]) -> dict[str, Quantity]:
         with FlopCounterMode(display=False) as counter, traffic:
             step()
     except (RuntimeError, TypeError) as error:  # the step has run before, so it is the counting that fails
+        torch.compiler.reset()  # it would refuse the same step without counters too
         why = f"the step does not run under torch's counters: {(str(error) or type(error).__name__).splitlines()[0][:200]}"
         return {"flops_per_step": Quantity.missing("FLOP", why)} | dict.fromkeys(("bytes_per_step", "least_bytes_per_step"), Quantity.missing("bytes", why))
     total = counter.get_total_flops()

@@ -56,6 +56,7 @@ def test_a_step_that_no_counter_may_watch_keeps_the_reason():
         return 1
 
     counted = count_work(step)
+    assert step() == 1  # what comes after, such as an evaluation, runs as before
     assert counted.keys() == {"flops_per_step", "bytes_per_step", "least_bytes_per_step"}
     assert all((q.reason or "").startswith("the step does not run under torch's counters: ") for q in counted.values())
 
