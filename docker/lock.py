@@ -69,7 +69,10 @@ LOCKS = (
     ),
     Lock(path="docker/cuda/requirements.txt", inputs=("pyproject.toml", "--group", "test", *GPU)),
     Lock(path="docker/cuda/flash-attn.txt", inputs=("docker/cuda/flash-attn.in", *GPU, "--no-binary", "flash-attn"), below="docker/cuda/requirements.txt"),
-    Lock(path="docker/triton2/requirements.txt", inputs=("pyproject.toml", "--group", "test", "--overrides", "docker/triton2/overrides.in", *GPU)),
+    Lock(
+        path="docker/triton2/requirements.txt",
+        inputs=("pyproject.toml", "docker/triton2/additions.in", "--group", "test", "--overrides", "docker/triton2/overrides.in", *GPU),
+    ),
 )
 
 
@@ -108,8 +111,11 @@ def main(arguments: Sequence[str]) -> int:
             print("\n".join(drift) or "no drift")
             return 1 if drift else 0
         for lock in LOCKS:
-            (ROOT / lock.path).write_text(lock.resolve(upgrade=options.upgrade))
-            print(lock.path)
+            path, text = ROOT / lock.path, lock.resolve(upgrade=options.upgrade)
+            changed = not path.exists() or path.read_text() != text
+            if changed:  # a newer date alone would make everybody's environment anew
+                path.write_text(text)
+            print(lock.path, "changed" if changed else "as it was")
     except Unreachable as reason:
         print(f"uv could not resolve the requirements:\n{reason}", file=sys.stderr)
         return 3

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_flatten
 
 from bench.case import Quantity
 
@@ -90,7 +90,7 @@ def _is_written(argument: Any) -> bool:
 
 
 def _tensors(tree: object) -> list[torch.Tensor]:
-    leaves: Iterable[object] = tree_leaves(tree)
+    leaves, _ = tree_flatten(tree)
     return [leaf for leaf in leaves if isinstance(leaf, torch.Tensor) and leaf.layout is torch.strided]
 
 

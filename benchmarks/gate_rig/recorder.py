@@ -16,7 +16,7 @@ from bench.cli_gate import GateDisplay
 from bench.gate.pair import A, B, PairPlan
 from bench.gate.reference import open_source
 from bench.gate.session import GateSession, Options
-from bench.gate.verdict import GateReport
+from bench.gate.verdict import GateReport, GateVerdict
 from bench.measure.machine import identify_environment
 from bench.profiles import load_profile
 from benchmarks.gate_rig.injection import Change, add_layer, copy_project, slow_down
@@ -75,7 +75,7 @@ def plan_jobs() -> list[Job]:
 def record_sessions(root: Path, folder: Path, jobs: Sequence[Job], budget_minutes: float) -> int:
     """Runs what is not in the folder yet until the budget is spent; returns how many sessions are still missing.
 
-    A session on a machine that was not fit is told and not stored; three in a row end the work.
+    A session on a machine that was not fit, or in which a side broke, is told and not stored; three in a row end the work.
     """
     folder.mkdir(parents=True, exist_ok=True)
     began, unfit = time.monotonic(), 0
@@ -105,8 +105,10 @@ def run_job(root: Path, job: Job) -> LiveSession | None:
         if job.change is not None:
             job.change(sides["candidate"])
         session, report = _compare(root, sides, job.case_id, Path(place), seed=1000 + job.repetition)
-    if report.faults:
-        console.print(f"    not stored, the machine is not fit: {'; '.join(report.faults)}", markup=False, soft_wrap=True)
+    broken = [finding.reason for finding in report.findings if finding.verdict is GateVerdict.NOT_COMPARABLE]
+    if report.faults or broken:
+        why = f"the machine is not fit: {'; '.join(report.faults)}" if report.faults else "; ".join(broken)
+        console.print(f"    not stored: {why}", markup=False, soft_wrap=True)
         return None
     pairs = tuple(Launches(reference=_shorten(pair.seconds[A]), candidate=_shorten(pair.seconds[B])) for pair in session.pairs)
     source = _identify_source(root)

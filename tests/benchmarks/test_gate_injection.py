@@ -6,9 +6,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from bench.gate.presence import judge_mismatch
 from benchmarks.gate_rig import recorder
 from benchmarks.gate_rig.injection import ENCODER, TRAINING, add_layer, copy_project, replace_once, slow_down
-from benchmarks.gate_rig.recorder import CASES, plan_jobs, record_sessions
+from benchmarks.gate_rig.recorder import CASES, plan_jobs, record_sessions, run_job
 from models.splice.encoder import GatedEncoder
 from tests.benchmarks.test_gate_rig import record
 from tests.conftest import ROOT
@@ -102,3 +103,15 @@ def test_recording_goes_on_where_it_was_stopped(tmp_path, monkeypatch):
 def test_a_machine_that_stays_unfit_ends_the_work(tmp_path, monkeypatch):
     monkeypatch.setattr(recorder, "run_job", lambda root, job: None)
     assert record_sessions(ROOT, tmp_path, plan_jobs()[:2], budget_minutes=5) == 2
+
+
+@pytest.mark.parametrize("broken", ["a side", "the machine", None])
+def test_a_session_in_which_something_broke_is_not_stored(monkeypatch, capsys, broken):
+    whole = record(0.0, CASES[0], 0, np.random.default_rng(4)).report
+    finding = judge_mismatch(CASES[0], "the packages of one side are gone")
+    told = {"a side": whole.model_copy(update={"findings": (*whole.findings, finding)}), "the machine": whole.model_copy(update={"faults": ("too hot",)})}
+    monkeypatch.setattr(recorder, "copy_project", lambda root, target: target)
+    monkeypatch.setattr(recorder, "_compare", lambda *_, **__: (SimpleNamespace(pairs=[]), told.get(broken, whole)))
+    assert (run_job(ROOT, plan_jobs()[0]) is None) == (broken is not None)
+    if broken:
+        assert "not stored: " in capsys.readouterr().err
