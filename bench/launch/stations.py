@@ -79,8 +79,7 @@ def _open_images(wish: Wish) -> list[Station]:
     from bench.launch.containers import Containers, connect, find_image, sweep_orphans
     from bench.launch.docker import accept_digest, examine
 
-    wants_gpu = wish.gpu is not None or (wish.profile is not None and load_profile(wish.profile).device == "cuda")
-    names = wish.images or (["cuda"] if wants_gpu else ["cpu"])
+    names = wish.images or (["cpu"] if _choose_gpu(wish, "assay:cpu") is None else ["cuda"])
     client = connect()
     found = [find_image(client, name) for name in names]
     _create_folder(wish.results)
@@ -88,12 +87,19 @@ def _open_images(wish: Wish) -> list[Station]:
     stations: list[Station] = []
     for image in found:
         kept = accept_digest(image, wish.results, allow_new=wish.allow_new_image)
-        gpu = wish.gpu or (None if image.tag == "assay:cpu" and not wants_gpu else "0")
-        containers = Containers(client=client, image=image, gpu=gpu, results=wish.results, data=wish.data)
+        containers = Containers(client=client, image=image, gpu=_choose_gpu(wish, image.tag), results=wish.results, data=wish.data)
         examined = examine(containers, wish.profile, wish.emulated)
         notes = [note for note in (f"removed {swept} containers of a run that is gone" if swept and not stations else None, kept) if note]
         stations.append(Station(label=image.tag, profile=examined.profile, wish=wish, notes=notes, containers=containers, examination=examined))
     return stations
+
+
+def _choose_gpu(wish: Wish, image: str) -> str | None:
+    """What was asked for, else what the profile needs, else what the image is for."""
+    if wish.gpu is not None:
+        return wish.gpu
+    needs_gpu = image != "assay:cpu" if wish.profile is None else load_profile(wish.profile).device == "cuda"
+    return "0" if needs_gpu else None
 
 
 def _create_folder(results: Path) -> None:

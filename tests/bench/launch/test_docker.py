@@ -12,7 +12,7 @@ from docker.errors import ImageNotFound
 from bench.case import UsageError
 from bench.launch.containers import Image, find_image
 from bench.launch.docker import accept_digest
-from bench.launch.stations import Engine, Wish, open_stations
+from bench.launch.stations import Engine, Wish, _choose_gpu, open_stations
 
 ROOT = Path(__file__).resolve().parents[3]
 OLD, NEW = (f"sha256:{digit * 64}" for digit in "ab")
@@ -75,3 +75,17 @@ def test_no_engine_is_one_clear_line_and_exit_2(tmp_path):
     assert done.stderr.startswith(f"error: no Docker engine answers at unix://{tmp_path}/none.sock (")
     assert done.stderr.endswith("start Docker, set DOCKER_HOST, or run without --engine docker\n")
     assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize(
+    ("image", "profile", "asked", "given"),
+    [
+        ("assay:cpu", None, None, None), ("assay:cpu", "a40", None, "0"), ("assay:cpu", None, "1", "1"),
+        ("assay:triton2", None, None, "0"), ("assay:triton2", "cpu", None, None), ("assay:cuda", "a40", "1", "1"),
+    ],
+)  # fmt: skip
+def test_a_container_gets_a_gpu_where_one_is_asked_for_or_needed(tmp_path, image, profile, asked, given):
+    wish = Wish(
+        profile=profile, engine=Engine.DOCKER, images=(), gpu=asked, allow_new_image=False, emulated=(), results=tmp_path, data=None, command=("bench",)
+    )
+    assert _choose_gpu(wish, image) == given
