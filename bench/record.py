@@ -15,6 +15,7 @@ from typing import Annotated, Literal, NamedTuple, Self
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from bench.case import Case, Division, Outcome, Phase, Precision, Preset, Quantity, UsageError
+from bench.documents import describe_fault
 from datasets.card import hash_files
 
 SCHEMA_VERSION = "1"
@@ -207,9 +208,7 @@ def _parse_record(path: Path, content: bytes) -> Record:
     try:
         return Record.model_validate_json(content)
     except ValidationError as error:
-        fault = error.errors(include_url=False)[0]
-        where = ascii(".".join(str(part) for part in fault["loc"]))[1:-1][:200] or "the file"  # a stranger's key may hold terminal codes
-        raise RecordError(f"{path}: {where}: {fault['msg']}; restore it from version control or delete it, and run the case again") from None
+        raise RecordError(f"{path}: {describe_fault(error)}; restore it from version control or delete it, and run the case again") from None
 
 
 def export_schema() -> str:

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,11 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 os.environ.pop("PYTEST_XDIST_WORKER", None)  # the cases that tests start are measured one by one, and pytest-benchmark must not think otherwise
+
+
+def heed_interrupts() -> None:
+    """For preexec_fn: what a background shell starts ignores Ctrl-C, and its children inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @pytest.hookimpl(optionalhook=True)

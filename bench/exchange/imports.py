@@ -6,9 +6,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from bench.case import Quantity, UsageError
+from bench.documents import read_document
 
 IMPORTS = "imported"  # folder in results/, beside runs/
 MAX_BYTES = 32 << 20
@@ -66,12 +67,5 @@ def read_imports(results: Path) -> list[Imported]:
 
 
 def _read_import(path: Path) -> Imported:
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise UsageError(f"{path}: larger than {MAX_BYTES >> 20} MiB; delete it and import the original again")
-        return Imported.model_validate_json(path.read_bytes())
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read: {error.strerror}; delete it and import the original again") from None
-    except ValidationError as error:
-        fault = error.errors(include_url=False)[0]
-        raise UsageError(f"{path}: {ascii('.'.join(map(str, fault['loc'])))[1:-1][:200]}: {fault['msg']}; delete it and import the original again") from None
+    remedy = "delete it and import the original again"
+    return read_document(path, Imported, limit=MAX_BYTES, too_large=f"{MAX_BYTES >> 20} MiB; {remedy}", remedy=remedy)

@@ -10,9 +10,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from bench.case import Outcome, Quantity, UsageError
+from bench.documents import read_document
 from bench.exchange.benchmark_action import name_series
 from bench.exchange.imports import MAX_BYTES, MAX_ROWS, Imported, ImportedRow, Moment, Text
 from bench.record import Record
@@ -122,16 +123,8 @@ class _File(_Lenient):
 def read_pytest_json(path: Path) -> Imported:
     """The benchmarks of a file that `pytest --benchmark-json` wrote. Raises UsageError that names file, entry and remedy."""
     remedy = "give a file that `pytest --benchmark-json=FILE` wrote to its end"
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise UsageError(f"{path}: larger than {MAX_BYTES >> 20} MiB; write it without --benchmark-save-data, or in parts")
-        read = _File.model_validate_json(path.read_bytes())
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read: {error.strerror}; {remedy}") from None
-    except ValidationError as error:
-        fault = error.errors(include_url=False)[0]
-        where = ascii(".".join(map(str, fault["loc"])))[1:-1][:200] or "the file"
-        raise UsageError(f"{path}: {where}: {fault['msg']}; {remedy}") from None
+    too_large = f"{MAX_BYTES >> 20} MiB; write it without --benchmark-save-data, or in parts"
+    read = read_document(path, _File, limit=MAX_BYTES, too_large=too_large, remedy=remedy)
     rows = [ImportedRow(name=entry.fullname, group=entry.group, seconds=_take(path, entry)) for entry in read.benchmarks]
     machine = read.machine_info
     cpu = machine.cpu.brand_raw if isinstance(machine.cpu, _Cpu) else machine.cpu

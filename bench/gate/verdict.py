@@ -10,9 +10,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from bench.case import ExitCode, Quantity, UsageError
+from bench.case import ExitCode, Quantity
+from bench.documents import read_document
 from bench.gate.statistics import CONFIRM, FLOOR, MARGIN, POWER, SCREEN, Estimate, NotARatio, TooFewPairs, check_pairs, choose_alphas, estimate, estimate_cases
 from bench.record import Machine
 
@@ -103,16 +104,8 @@ class GateReport(_Strict):
 
 def read_report(path: Path) -> GateReport:
     """A verdict JSON from disk, validated; it may come from a stranger. Raises UsageError that names the file and the first fault."""
-    try:
-        if path.stat().st_size > MAX_REPORT_BYTES:
-            raise UsageError(f"{path}: larger than {MAX_REPORT_BYTES} bytes; not a verdict of `python -m bench gate --json`")
-        return GateReport.model_validate_json(path.read_bytes())
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read: {error.strerror}; give the file that `python -m bench gate --json` wrote") from None
-    except ValidationError as error:
-        fault = error.errors(include_url=False)[0]
-        where = ascii(".".join(str(part) for part in fault["loc"]))[1:-1][:200] or "the file"  # a stranger's key may hold terminal codes
-        raise UsageError(f"{path}: {where}: {fault['msg']}; give the file that `python -m bench gate --json` wrote") from None
+    too_large = f"{MAX_REPORT_BYTES} bytes; not a verdict of `python -m bench gate --json`"
+    return read_document(path, GateReport, limit=MAX_REPORT_BYTES, too_large=too_large, remedy="give the file that `python -m bench gate --json` wrote")
 
 
 @dataclass(frozen=True, slots=True)

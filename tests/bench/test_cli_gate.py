@@ -13,6 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.conftest import heed_interrupts
+
 ROOT = Path(__file__).resolve().parents[2]
 CASE = "affinity-v2/documented/train/smoke/closed"
 
@@ -24,7 +26,7 @@ def gate_under_way(folder: Path) -> Iterator[tuple[subprocess.Popen[str], list[p
     command = [sys.executable, "-m", "bench", "gate", "--reference", "HEAD", "--candidate", "HEAD", "--select", CASE, "--profile", "cpu", "--results", str(folder / "results")]
     process = subprocess.Popen(
         command, cwd=ROOT, env=os.environ | {"TMPDIR": str(folder / "tmp"), "OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=heed_interrupts,
     )  # fmt: skip
     try:
         gate, until = psutil.Process(process.pid), time.monotonic() + 90

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from bench.record import RunStore
+from tests.conftest import heed_interrupts
 
 ROOT = Path(__file__).resolve().parents[2]
 FEW = ("--select", "affinity-v1/documented/train", "--division", "closed", "--preset", "smoke")
@@ -151,7 +152,7 @@ def start(host, name):
     """A run by the launcher whose case is under way, as its log shows."""
     process = subprocess.Popen(
         host.launch(*FEW, "--name", name), cwd=ROOT, env=os.environ | host.engine.variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=heed_interrupts,
     )  # fmt: skip
     wait_for(lambda: process.poll() is not None or list((host.results / "runs" / name / "logs").glob("*.log")))
     assert process.poll() is None, process.communicate()[0]

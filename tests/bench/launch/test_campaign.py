@@ -1,6 +1,5 @@
 """Runs that go wrong in every way, with real processes: every earlier record stays, every case gets its own."""
 
-import functools
 import json
 import os
 import signal
@@ -13,6 +12,7 @@ import pytest
 
 from bench.case import Outcome
 from bench.record import Record, RunStore
+from tests.conftest import heed_interrupts
 
 PATIENT = ("--select", "accidents and not hangs and not dawdles", "--name", "accidents", "--memory", "2.5")
 STRICT = ("--select", "accidents and (hangs or dawdles)", "--name", "accidents", "--resume", "--silence", "12", "--timeout", "20")
@@ -91,8 +91,6 @@ def test_resume_runs_only_what_is_missing(accidents, project: Path) -> None:
 
 def start_and_wait_for_second_case(project: Path, name: str) -> subprocess.Popen[str]:
     arguments = ("--select", "accidents and train and (well or dawdles)", "--name", name, "--jobs", "1", "--timeout", "60")
-    # what a background shell starts ignores Ctrl-C, and its children inherit that
-    heed_interrupts = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     process = subprocess.Popen(
         command(*arguments), cwd=project, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, preexec_fn=heed_interrupts
     )
