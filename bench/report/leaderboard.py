@@ -12,7 +12,7 @@ from bench.case import ClaimVerdict, Outcome, Phase, Preset, Quantity
 from bench.claims import Claims, Judgement, find_moment, judge
 from bench.conditions import name_device
 from bench.exchange.imports import Imported
-from bench.index import age, identify_row
+from bench.index import age, identify_row, name_line
 from bench.numbers import format_documented, format_interval, format_number
 from bench.record import Record
 from bench.registry import load_workloads
@@ -139,7 +139,7 @@ def tabulate_records(records: Iterable[Record], claims: Claims) -> list[Table]:
 
 
 def select_latest(records: Iterable[Record]) -> list[Record]:
-    """The latest record of every case on every device, data set and batch size.
+    """The latest record of every case on every device, data set, batch size and line of software.
 
     A failure that came before its case knew device and data stands until the same case and profile have any later record.
     """
@@ -147,7 +147,7 @@ def select_latest(records: Iterable[Record]) -> list[Record]:
     newest: dict[tuple[object, ...], Record] = {}
     for record in sorted(records, key=age):
         case = (record.case.case.id, record.profile, record.emulated)
-        latest[case, identify_row(record.comparability)] = newest[case] = record
+        latest[case, identify_row(record)] = newest[case] = record
     return [record for (case, identity), record in latest.items() if identity is not None or newest[case] is record]
 
 
@@ -204,7 +204,7 @@ def _fill_cells(record: Record, target: Target | None, claims: Claims) -> dict[s
         "division": str(case.division),
         "preset": str(case.preset),
         "device": escape_text(name_device(record), 60) if record.machine else "",
-        "image": _shorten_digest(record),
+        "image": _spell_image(record),
         "precision": str(case.precision),
         "attention": "" if attention is None else escape_text(str(attention), 40),
         "batch": "" if batch is None else escape_text(str(batch), 12),
@@ -257,10 +257,11 @@ def _spell_moment(record: Record, judged: Sequence[Judgement]) -> str:
     return ""
 
 
-def _shorten_digest(record: Record) -> str:
-    """The first twelve digits of the image's digest, as container tools show it; empty for a run outside a known image."""
+def _spell_image(record: Record) -> str:
+    """The first twelve digits of the image's digest, as container tools show it, and the line of software; empty for a run outside both."""
     digest = record.environment.image_digest if record.environment else None
-    return escape_text(digest.removeprefix("sha256:")[:12]) if digest else ""
+    parts = (escape_text(digest.removeprefix("sha256:")[:12]) if digest else "", name_line(record) or "")
+    return ", ".join(part for part in parts if part)
 
 
 def _spell_outcome(record: Record) -> str:

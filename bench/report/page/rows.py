@@ -46,7 +46,7 @@ class Row:
     record: Record
     family: str
     target: Target | None
-    latest: bool  # of its case, device, data set and batch size
+    latest: bool  # of its case, device, data set, batch size and line of software
     rank: Rank | None
     synthetic: bool | None  # None where the data set is not known
 

@@ -131,6 +131,25 @@ class TestLatest:
         updated = new.model_copy(update={"comparability": new.comparability.model_copy(update={"torch": "3.0", "environment": "1" * 64})})
         assert select_latest([old, updated]) == [updated]
 
+    def test_the_triton_2_image_keeps_a_row_of_its_own_that_its_newer_runs_replace(self, make_record: Any, tmp_path: Path) -> None:
+        def run(triton: str | None, minutes: int, **changes: Any) -> Record:
+            environment = Environment(python="3.11", torch="2", numpy="2", triton=triton, packages_sha256="0" * 64, image_digest="sha256:" + "3f" * 32)
+            return make_record(minutes=minutes, sequence=minutes, environment=environment, **changes)
+
+        old, newer = run("2.0.0", 1), run("2.1.0", 3)
+        other = run("3.4.0", 2, outcome=Outcome.UNSUPPORTED, reason="no such call")
+        plain = run(None, 4)
+        assert select_latest([old, other]) == [old, other]
+        assert select_latest([old, other, newer]) == [newer, other]
+        assert select_latest([old, other, newer, plain]) == [newer, plain]
+        rows = rows_of(render_leaderboard([other, newer], Claims(), {}, tmp_path))
+        assert [(row["outcome"], row["image"]) for row in rows if "outcome" in row] == [("unsupported (1)", "3f3f3f3f3f3f"), ("ok", "3f3f3f3f3f3f, Triton 2")]
+
+    def test_another_kernel_of_a_newer_version_replaces_the_older_row(self, make_record: Any) -> None:
+        old, new = make_record(minutes=1), make_record(minutes=2)
+        updated = new.model_copy(update={"comparability": new.comparability.model_copy(update={"attention": "flash"})})
+        assert select_latest([old, updated]) == [updated]
+
     def test_crash_is_shown_until_the_case_ran_again(self, make_record: Any) -> None:
         crash = make_record(minutes=1, identified=False, outcome=Outcome.CRASH, reason="SIGSEGV")
         before, after = make_record(minutes=0), make_record(minutes=2)
