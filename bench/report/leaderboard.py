@@ -17,7 +17,7 @@ from bench.numbers import format_documented, format_interval, format_number
 from bench.record import Record
 from bench.registry import load_workloads
 from bench.report.markdown import LINE_LENGTH, clean_text, escape_text, format_table, locate_record, render_template
-from bench.report.ranking import Rank, rank_by_quality
+from bench.report.ranking import Rank, identify_problem, rank_by_quality, spell_problem
 
 if TYPE_CHECKING:
     from models.workload import Target, Workload
@@ -36,7 +36,7 @@ MEASURED: Mapping[str, tuple[str, float]] = {  # column: measurement, divisor
     "MFU %": ("mfu", 0.01),
 }
 COLUMNS = (
-    *("rank", "workload/variant", "phase", "division", "preset", "data", "device", "image", "precision", "attention", "batch"),
+    *("rank", "workload/variant", "phase", "division", "preset", "data", "test", "device", "image", "precision", "attention", "batch"),
     *MEASURED,
     *("to documented s", "quality", "documented", "outcome"),
 )
@@ -58,7 +58,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """The rows of one family, best first within preset, data set and phase."""
+    """The rows of one family, best first within preset, data set, phase and test problem."""
 
     family: str
     workloads: Sequence[Workload]  # those that the rows name, as far as they are declared
@@ -187,9 +187,10 @@ def _identify_data(record: Record, twins: frozenset[str]) -> _Data | None:
 
 
 def _place(record: Record, rank: Rank | None, data: _Data | None) -> tuple[object, ...]:
-    case = record.case
+    case, problem = record.case, identify_problem(record)
     quality = (0, rank.metric, rank.position, rank.key) if rank else (1, "", 0, 0.0)
-    return (PRESETS.index(case.preset), data is None, data or (), PHASES.index(case.phase), quality, case.case.id, name_device(record), age(record))
+    group = (PRESETS.index(case.preset), data is None, data or (), PHASES.index(case.phase), not any(problem), problem)
+    return (*group, quality, case.case.id, name_device(record), age(record))
 
 
 def _fill_cells(record: Record, target: Target | None, claims: Claims) -> dict[str, str]:
@@ -203,6 +204,7 @@ def _fill_cells(record: Record, target: Target | None, claims: Claims) -> dict[s
         "phase": str(case.phase),
         "division": str(case.division),
         "preset": str(case.preset),
+        "test": escape_text(spell_problem(record), 100),
         "device": escape_text(name_device(record), 60) if record.machine else "",
         "image": _spell_image(record),
         "precision": str(case.precision),

@@ -108,6 +108,26 @@ class TestRanks:
         rows = rows_of(render_leaderboard([first, other], Claims(), {}, tmp_path))
         assert [(row["rank"], row["data"]) for row in rows if "rank" in row] == [("1", "abag-twin 000000 (synthetic twin)"), ("1", "abag-twin ababab (synthetic twin)")]
 
+    @pytest.mark.parametrize(("condition", "values"), [("split", ("by-complex", "random")), ("targets", ("corrected", "documented")), ("classes", (22, 39)), ("n_test", (113, 115))])
+    def test_other_test_problems_are_ranked_apart_and_stand_apart(self, make_record: Any, tmp_path: Path, condition: str, values: tuple[object, object]) -> None:
+        def scored(name: str, rmse: float, value: object) -> Record:
+            return make_record(f"affinity-v2/{name}/train/smoke/closed/fp32", quality={"rmse": Quantity(rmse, "pKd")}, conditions={condition: value, "epochs": len(name)})
+
+        first, second = values
+        records = [scored("a", 1.0, second), scored("b", 2.0, first), scored("cc", 3.0, second), scored("dd", 4.0, first)]
+        rows = [row for row in rows_of(render_leaderboard(records, Claims(), {}, tmp_path)) if "rank" in row]
+        assert [(row["workload/variant"], row["rank"], row["test"]) for row in rows] == [
+            ("affinity-v2/b", "1", f"{condition} {first}"),
+            ("affinity-v2/dd", "2", f"{condition} {first}"),
+            ("affinity-v2/a", "1", f"{condition} {second}"),
+            ("affinity-v2/cc", "2", f"{condition} {second}"),
+        ]
+
+    def test_a_failure_that_knew_no_problem_yet_stands_after_the_ranked_rows(self, make_record: Any, tmp_path: Path) -> None:
+        failed = make_record("affinity-v2/a/train/smoke/closed/fp32", outcome=Outcome.CRASH, reason="why", dataset=None)
+        ran = make_record("affinity-v2/b/train/smoke/closed/fp32", quality={"rmse": Quantity(1.0, "pKd")}, conditions={"n_test": 3})
+        assert [row["rank"] for row in rows_of(render_leaderboard([failed, ran], Claims(), {}, tmp_path)) if "rank" in row] == ["1", ""]
+
     def test_invalid_emulated_and_undeclared_rows_stay_visible_unranked(self, records: list[Record], claims: Claims, tmp_path: Path) -> None:
         page = render_leaderboard(records, claims, HEADS, tmp_path)
         rows = {row["workload/variant"] + "/" + row["precision"]: row for row in rows_of(page) if "precision" in row}
