@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from markupsafe import Markup
+
 from bench.case import ClaimVerdict, Outcome, Phase, Preset, Quantity
 from bench.claims import Claims, Judgement, find_moment, judge
 from bench.conditions import name_device
@@ -16,7 +18,7 @@ from bench.index import age, identify_row, name_line
 from bench.numbers import format_documented, format_interval, format_number
 from bench.record import Record
 from bench.registry import load_workloads
-from bench.report.markdown import LINE_LENGTH, clean_text, escape_text, format_table, locate_record, render_template
+from bench.report.markdown import LINE_LENGTH, escape_text, format_table, locate_record, render_template
 from bench.report.ranking import Rank, identify_problem, rank_by_quality, spell_problem
 
 if TYPE_CHECKING:
@@ -273,16 +275,16 @@ def _spell_outcome(record: Record) -> str:
 
 
 def _spell_reason(record: Record) -> str:
-    emulated = f"emulated: {escape_text('; '.join(record.emulated), LINE_LENGTH)}" if record.emulated else ""
+    emulated = Markup("emulated: ") + escape_text("; ".join(record.emulated), LINE_LENGTH) if record.emulated else ""
     reason = "" if record.outcome is Outcome.OK else escape_text(record.reason or "", LINE_LENGTH)
-    return "; ".join(part for part in (reason, emulated) if part)
+    return Markup("; ").join(part for part in (reason, emulated) if part)  # a plain text's join would be escaped again
 
 
 def _introduce(workload: Workload) -> dict[str, object]:
     target = workload.target
     return {
         "name": escape_text(workload.name),
-        "summary": clean_text(workload.summary, 300).rstrip("."),
+        "summary": escape_text(workload.summary, 300).rstrip("."),
         "metric": escape_text(target.metric),
         "better": "higher is better" if target.higher_is_better else "lower is better",
     }

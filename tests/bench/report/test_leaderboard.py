@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable
 from datetime import timedelta
 from decimal import Decimal
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -132,8 +133,8 @@ class TestRanks:
         page = render_leaderboard(records, claims, HEADS, tmp_path)
         rows = {row["workload/variant"] + "/" + row["precision"]: row for row in rows_of(page) if "precision" in row}
         assert reason_of(page, rows["splice-validated/hidden128-layers6/fp32"]) == ("invalid", "the GPU was throttled")
-        assert reason_of(page, rows["splice-validated/hidden128-layers6/bf16"]) == ("oom", r"CUDA out of memory \| tried 2 GiB")
-        assert reason_of(page, rows["splice-validated/hidden128-layers6/fp16"]) == ("emulated", "emulated: gpu: fake NVML")
+        assert reason_of(page, rows["splice-validated/hidden128-layers6/bf16"]) == ("oom", r"CUDA out of memory \| tried 2 GiB &amp; &lt;failed&gt;")
+        assert reason_of(page, rows["splice-validated/hidden128-layers6/fp16"]) == ("emulated", "emulated: gpu: fake NVML; memory: &lt;A40&gt; &amp; its limit")
         assert all("rank" not in rows[name] for name in rows if name.startswith(("splice", "retired")))
 
 
@@ -208,6 +209,17 @@ class TestColumns:
         assert rows_of(render_leaderboard([timed], claims, {}, tmp_path))[0]["to documented s"] == moment
         elsewhere = timed.model_copy(update={"conditions": {"dataset": "abag", "n_train": 7}})
         assert "to documented s" not in rows_of(render_leaderboard([elsewhere], claims, {}, tmp_path))[0]
+
+    def test_a_reason_shows_as_it_was_written(self, make_record: Any, tmp_path: Path) -> None:
+        reason, emulated = "x < y & 'z' > \"w\"", "a <card> & more"
+        page = render_leaderboard([make_record(outcome=Outcome.OOM, reason=reason, emulated=(emulated,))], Claims(), {}, tmp_path)
+        html = MarkdownIt("commonmark").enable("table").render(page)
+        shown = re.findall(r"<li>\(1\) (.*)</li>", html)
+        assert [unescape(text) for text in shown] == [f"{reason}; emulated: {emulated}"]
+
+    def test_a_summary_shows_as_it_was_written(self, records: list[Record], claims: Claims, tmp_path: Path) -> None:
+        page = render_leaderboard(records, claims, HEADS, tmp_path)
+        assert "* affinity-v2: Four hidden layers, the document's &amp; &lt;ours&gt;. Ranked by rmse, lower is better." in page.splitlines()
 
     def test_equal_reasons_stand_below_the_table_once(self, make_record: Any, tmp_path: Path) -> None:
         skipped = [make_record(f"affinity-v1/{name}/train/smoke/closed/fp32", outcome=Outcome.SKIPPED, reason="no ESM-2 here") for name in "ab"]
