@@ -256,6 +256,20 @@ def test_a_record_opens_with_provenance_and_the_command_and_closes_with_escape(v
     assert page.evaluate("document.activeElement.textContent") == "affinity-v1/documented"
 
 
+def test_a_click_anywhere_in_a_row_opens_its_record_but_not_at_the_end_of_a_selection(visit: Callable[..., Visit], address: str) -> None:
+    page = visit().open(address)
+    page.locator("#filters [name=text]").fill("affinity-v1/documented")
+    cell = page.locator("#table tbody tr").first.locator("td", has_text="abag")
+    cell.evaluate("cell => { getSelection().selectAllChildren(cell); cell.click(); }")
+    assert page.evaluate("location.hash") == ""
+    page.evaluate("getSelection().removeAllRanges()")
+    cell.click()
+    page.get_by_role("dialog", name="affinity-v1/documented").wait_for()
+    page.keyboard.press("Escape")
+    page.wait_for_url(lambda address: "#" not in address)
+    assert page.evaluate("document.activeElement.textContent") == "affinity-v1/documented"
+
+
 def test_a_link_to_a_record_opens_it(visit: Callable[..., Visit], address: str) -> None:
     page = visit().open(address + "#record/twins/1")
     assert "out of memory: tried 2 GiB" in page.get_by_role("dialog", name="affinity-v1/by-complex").inner_text()

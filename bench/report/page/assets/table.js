@@ -133,7 +133,13 @@ class Table {
       if (column.key === 'name') return element('th', { scope: 'row' }, ...content);
       return element('td', { class: column.text ? null : 'number' }, ...content);
     });
-    return element('tr', { 'data-outcome': row.outcome }, ...cells);
+    const open = ({ target, currentTarget }) => {
+      if (target.closest('a') || !getSelection().isCollapsed) return; // who selects text wants to copy it
+      const link = currentTarget.querySelector('a');
+      link.focus(); // where the focus returns to when the record closes
+      link.click();
+    };
+    return element('tr', { 'data-outcome': row.outcome, onclick: open }, ...cells);
   }
 
   #makeCell(row, column) {
