@@ -91,7 +91,9 @@ class Fit(_Strict):
     """One row of the documents' table of what fits on which GPU."""
 
     workload: Name
-    variant: str | None = None
+    called: str | None = None  # how the documents name the size
+    variants: tuple[str, ...] = ()  # ours that are of that size; none for every variant
+    context_nt: Annotated[int, Field(gt=0)] | None = None  # length of the sequences that the row speaks of
     gpus: Mapping[str, Literal["fast", "slow", "tight", "oom"]]
 
 

@@ -80,7 +80,7 @@ def claims() -> Claims:
             claim("splice-validated-r", "0.140", workload="splice-validated", metric="pearson_sa", direction="higher", source="000 | a table"),
         ),
         words={"rmse": "a root mean square error"},
-        fits=(Fit(workload="affinity-v1", gpus={"A40-48GB": "oom", "M1-16GB": "slow"}), Fit(workload="splice-validated", variant="large, 8K context", gpus={"A40-48GB": "fast"})),
+        fits=(Fit(workload="affinity-v1", gpus={"A40-48GB": "oom", "M1-16GB": "slow"}), Fit(workload="splice-validated", called="large, 8K context", context_nt=8000, gpus={"A40-48GB": "fast"})),
     )
 
 
