@@ -161,6 +161,22 @@ class TestCommands:
         assert hint.startswith("# abag belongs in data/")
         assert " --data data " in command
         assert "--data" not in write_commands(make_record())[-1]
+        ours = data.model_copy(update={"name": "published-kernel-call"})  # comes with the source
+        assert not any("data" in line for line in write_commands(make_record(dataset=ours)))
+
+    def test_every_real_data_set_of_the_project_is_asked_for(self, real: list[Record]) -> None:
+        asked = {record.dataset.name for record in real if record.dataset and " --data data " in write_commands(record)[-1]}
+        assert asked == {"abag-skempi", "gue-prom-core-tata", "impc-abr-union", "mapsy", "methylbert-reads", "vex-seq"}
+
+    @pytest.mark.parametrize(("cuda", "triton", "kind"), [(None, None, "cpu"), ("13.0", "3.4.0", "cuda"), ("12.1", "2.1.0", "triton2")])
+    def test_a_run_in_an_image_is_repeated_in_one(self, make_record: MakeRecord, cuda: str | None, triton: str | None, kind: str) -> None:
+        environment = Environment(python="3", torch="2", numpy="2", packages_sha256="0" * 64, cuda=cuda, triton=triton, image_digest="sha256:d")
+        assert f" --engine docker --image {kind} " in write_commands(make_record(environment=environment))[-1]
+        assert "--engine" not in write_commands(make_record(environment=environment.model_copy(update={"image_digest": None})))[-1]
+
+    def test_what_was_pretended_is_pretended_again(self, make_record: MakeRecord) -> None:
+        words = shlex.split(write_commands(make_record(emulated=("gpu: fake NVML", "x; rm -rf /")))[-1])
+        assert [words[i + 1] for i, word in enumerate(words) if word == "--emulated"] == ["gpu: fake NVML", "x; rm -rf /"]
 
     def test_what_no_command_brings_back_is_said(self, make_record: MakeRecord) -> None:
         environment = Environment(python="3", torch="2", numpy="2", packages_sha256="0" * 64, git_sha="b" * 40, git_dirty_sha256="c" * 64, image_digest="sha256:d")
