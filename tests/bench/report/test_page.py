@@ -21,7 +21,7 @@ from bench.claims import CHECKOUT, Claims, find_claims, load_claims
 from bench.cli import app
 from bench.gate.verdict import Finding, FindingKind, GateReport, GateVerdict, Side
 from bench.numbers import format_interval
-from bench.record import Dataset, Environment, Machine, Record, read_runs
+from bench.record import Dataset, Environment, Machine, Record, RunStore, read_runs
 from bench.registry import select_cases
 from bench.report import write_pages
 from bench.report.page import PAGE_BYTES, read_history, render_page
@@ -265,6 +265,28 @@ class TestWritePages:
     def test_a_place_that_cannot_be_written_is_named(self, tmp_path: Path) -> None:
         with pytest.raises(UsageError, match=r"missing/index\.html cannot be written: No such file or directory; choose"):
             write_pages(tmp_path, page=tmp_path / "missing" / "index.html")
+
+    def test_an_interruption_leaves_the_page_as_it_was(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        write_pages(tmp_path)
+        before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+        def write_half(path: Path, text: str, encoding: str) -> int:
+            with path.open("w", encoding=encoding) as stream:
+                stream.write(text[:10])
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(Path, "write_text", write_half)
+        with pytest.raises(KeyboardInterrupt):
+            write_pages(tmp_path)
+        assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+    def test_json_holds_the_records_of_the_pages_without_reading_the_store_again(self, tmp_path: Path, make_record: MakeRecord, monkeypatch: pytest.MonkeyPatch) -> None:
+        store = RunStore.create(tmp_path / "runs", "first")
+        for minutes in (1, 2):
+            store.append(make_record(minutes=minutes))
+        monkeypatch.setattr("bench.record.read_runs", None)
+        told = CliRunner().invoke(app, ["board", "--json", "--results", str(tmp_path)])
+        assert [record["sequence"] for record in json.loads(told.stdout)] == [1]
 
     def test_the_command_takes_the_place_as_an_option(self, tmp_path: Path) -> None:
         told = CliRunner().invoke(app, ["board", "--results", str(tmp_path), "--page", str(tmp_path / "mine.html")])

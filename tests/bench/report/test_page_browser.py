@@ -332,6 +332,18 @@ class TestPlots:
         assert page.locator("#plot-curves figcaption").inner_text() == "One training of affinity-v1, first in the table; some on synthetic twins."
 
 
+    def test_where_no_claim_has_a_verdict_the_others_can_still_be_chosen(self, visit: Callable[..., Visit], records: list[Record], tmp_path: Path) -> None:
+        claims = make_claims()
+        (tmp_path / "index.html").write_text(render_page(records, claims.model_copy(update={"claim": claims.claim[2:]})), encoding="utf-8")
+        page = visit().open((tmp_path / "index.html").as_uri())
+        page.wait_for_selector("#plots[data-drawn]", state="attached")
+        figure = page.locator("#plot-documented")
+        assert figure.locator("figcaption").inner_text() == "Nothing to draw: no claim of this choice has a measured number beside it yet."
+        figure.locator("select").select_option("not comparable too")
+        page.wait_for_selector("#plots[data-drawn='2']", state="attached")
+        assert figure.locator("figcaption").inner_text().startswith("1 claims.")
+
+
 def test_rows_of_other_tools_stand_apart(visit: Callable[..., Visit], address: str) -> None:
     page = visit().open(address)
     page.get_by_role("link", name="Imported").click()

@@ -100,13 +100,13 @@ const memory = {
 const documented = {
   id: 'documented',
   title: 'How far from the documents are the measurements?',
-  controls: () => [{ name: 'which', label: 'Claims', options: ['with a verdict', 'not comparable too'] }],
+  controls: (rows, core) => (core.claims.length ? [{ name: 'which', label: 'Claims', options: ['with a verdict', 'not comparable too'] }] : []),
   make(rows, { which }, core) {
     const all = core.claims.map(([id, workload, metric, claimed, value, low, high, verdict]) => ({
       id, metric, claimed, value, verdict, ratio: value / claimed, low: (low ?? value) / claimed, high: (high ?? value) / claimed,
     })).filter((point) => which !== 'with a verdict' || point.verdict !== 'not comparable');
     const points = all.filter((point) => point.ratio > 0 && Number.isFinite(point.ratio));
-    if (!points.length) return { why: 'no claim has a measured number beside it yet' };
+    if (!points.length) return { why: `no claim${core.claims.length ? ' of this choice' : ''} has a measured number beside it yet` };
     for (const point of points) if (point.low <= 0) point.low = point.ratio;
     const x = field('ratio', 'quantitative', log('measured / documented', [1, ...points.flatMap((p) => [p.low, p.high])], '~r'));
     const y = field('id', 'nominal', { sort: { field: 'ratio' }, axis: { title: null, labelLimit: 220 } });
