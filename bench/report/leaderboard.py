@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
@@ -18,6 +18,7 @@ from bench.index import age, identify_row, name_line
 from bench.numbers import format_documented, format_interval, format_number
 from bench.record import Record
 from bench.registry import load_workloads
+from bench.report.data_names import Data, identify_data
 from bench.report.markdown import LINE_LENGTH, escape_text, format_table, locate_record, render_template
 from bench.report.ranking import Rank, identify_problem, rank_by_quality, spell_problem
 
@@ -155,13 +156,13 @@ def select_latest(records: Iterable[Record]) -> list[Record]:
 
 def _tabulate_family(family: str, records: Sequence[Record], declared: Mapping[str, Workload], claims: Claims, twins: frozenset[str]) -> Table:
     ranks = rank_by_quality(records, {name: workload.target for name, workload in declared.items()})
-    read = [_identify_data(record, twins) for record in records]
+    read = [identify_data(record, twins) for record in records]
     versions = Counter(name for _, name in {(data.sha256, data.name) for data in read if data})
     rows: list[tuple[tuple[object, ...], Row]] = []
     for index, (record, data) in enumerate(zip(records, read, strict=True)):
         workload = declared.get(record.case.workload)
         cells = _fill_cells(record, workload.target if workload else None, claims)
-        cells["data"] = data.spell(ambiguous=versions[data.name] > 1) if data else ""
+        cells["data"] = escape_text(data.spell(ambiguous=versions[data.name] > 1)) if data else ""
         rank = ranks.get(index)
         row = Row(record, rank, cells | {"rank": str(rank) if rank else ""}, _spell_reason(record))
         rows.append((_place(record, rank, data), row))
@@ -170,25 +171,7 @@ def _tabulate_family(family: str, records: Sequence[Record], declared: Mapping[s
     return Table(family, [workload for name, workload in declared.items() if name in named], ordered)
 
 
-class _Data(NamedTuple):
-    synthetic: bool
-    name: str
-    sha256: str
-
-    def spell(self, *, ambiguous: bool) -> str:
-        """The name; where other data of the same table bear it too, with the start of the hash. Ranks never cross from one to the other."""
-        return escape_text(self.name, 60) + (f" {self.sha256[:6]}" if ambiguous else "") + (" (synthetic twin)" if self.synthetic else "")
-
-
-def _identify_data(record: Record, twins: frozenset[str]) -> _Data | None:
-    """What the case read, or was about to read when it failed; whether that is a twin is then known from the records of others."""
-    if record.dataset is not None:
-        return _Data(record.synthetic, record.dataset.name, record.dataset.sha256)
-    key = record.comparability
-    return None if key is None else _Data(key.dataset_sha256 in twins, key.dataset, key.dataset_sha256)
-
-
-def _place(record: Record, rank: Rank | None, data: _Data | None) -> tuple[object, ...]:
+def _place(record: Record, rank: Rank | None, data: Data | None) -> tuple[object, ...]:
     case, problem = record.case, identify_problem(record)
     quality = (0, rank.metric, rank.position, rank.key) if rank else (1, "", 0, 0.0)
     group = (PRESETS.index(case.preset), data is None, data or (), PHASES.index(case.phase), not any(problem), problem)
@@ -208,7 +191,7 @@ def _fill_cells(record: Record, target: Target | None, claims: Claims) -> dict[s
         "preset": str(case.preset),
         "test": escape_text(spell_problem(record), 100),
         "device": escape_text(name_device(record), 60) if record.machine else "",
-        "image": _spell_image(record),
+        "image": escape_text(name_image(record)),
         "precision": str(case.precision),
         "attention": "" if attention is None else escape_text(str(attention), 40),
         "batch": "" if batch is None else escape_text(str(batch), 12),
@@ -261,10 +244,10 @@ def _spell_moment(record: Record, judged: Sequence[Judgement]) -> str:
     return ""
 
 
-def _spell_image(record: Record) -> str:
+def name_image(record: Record) -> str:
     """The first twelve digits of the image's digest, as container tools show it, and the line of software; empty for a run outside both."""
     digest = record.environment.image_digest if record.environment else None
-    parts = (escape_text(digest.removeprefix("sha256:")[:12]) if digest else "", name_line(record) or "")
+    parts = (digest.removeprefix("sha256:")[:12] if digest else "", name_line(record) or "")
     return ", ".join(part for part in parts if part)
 
 

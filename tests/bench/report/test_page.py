@@ -138,6 +138,28 @@ def test_a_hostile_record_adds_no_markup(make_record: MakeRecord, claims: Claims
     assert "\x1b" not in hostile
 
 
+@pytest.mark.usefixtures("workloads")
+def test_rows_call_their_data_and_what_was_tested_as_the_leaderboard_does(make_record: MakeRecord, claims: Claims) -> None:
+    def score(name: str, sha256: str, minutes: int, **changes: Any) -> Record:
+        data = Dataset(name="abag", sha256=sha256 * 64, synthetic=False, source="s", licence="l", rows={})
+        quality = {"rmse": Quantity(1.48, "pKd", 100, 1.47, 1.49)}
+        conditions = {"dataset": "abag", "n_train": 231_532, "split": "random", "n_test": 115}
+        record = make_record(f"affinity-v1/{name}/train/standard/closed/fp32", dataset=data, minutes=minutes, sequence=minutes, quality=quality, conditions=conditions, **changes)
+        return record.model_copy(update={"comparability": record.comparability.model_copy(update={"dataset_sha256": sha256 * 64})})
+
+    def tell(column: str, *records: Record) -> list[str]:
+        core = read_core(render_page(records, claims))
+        return [core["pool"][cell] for cell in core["columns"][column]]
+
+    environment = Environment(python="3", torch="2", numpy="2", packages_sha256="0" * 64, image_digest="sha256:" + "3f" * 32)
+    newest, earlier, other = score("documented", "a", 3, environment=environment), score("documented", "a", 1), score("by-complex", "b", 2)
+    assert tell("data", newest) == tell("data", newest, earlier)[:1] == ["abag"]
+    assert tell("data", newest, earlier, other) == ["abag aaaaaa", "abag bbbbbb", "abag aaaaaa"]
+    assert tell("problem", newest) == ["split random, n_test 115"]
+    assert tell("image", newest, other) == ["3f3f3f3f3f3f", ""]
+    assert tell("documented", newest, earlier) == ["1.4761, reproduced", ""]
+
+
 def test_no_records_make_a_page_too(claims: Claims) -> None:
     page = render_page([], claims)
     assert read_core(page)["count"] == 0

@@ -331,7 +331,6 @@ class TestPlots:
         expect(page.locator("#absent")).to_contain_text("needs two records")
         assert page.locator("#plot-curves figcaption").inner_text() == "One training of affinity-v1, first in the table; some on synthetic twins."
 
-
     def test_where_no_claim_has_a_verdict_the_others_can_still_be_chosen(self, visit: Callable[..., Visit], records: list[Record], tmp_path: Path) -> None:
         claims = make_claims()
         (tmp_path / "index.html").write_text(render_page(records, claims.model_copy(update={"claim": claims.claim[2:]})), encoding="utf-8")

@@ -35,7 +35,8 @@ function findFront(points, higher) {
   return front.reverse();
 }
 
-const groupOf = (row) => `${row.metric} on ${row.data}${row.synthetic ? ' (synthetic twin)' : ''}, ${row.phase}, ${row.preset}, ${row.device}${row.emulated ? ' (emulated)' : ''}`;
+// The same groups as those of the ranks, on one device
+const groupOf = (row) => `${row.metric} on ${row.data}${row.synthetic ? ' (synthetic twin)' : ''}${row.problem ? `, ${row.problem}` : ''}, ${row.phase}, ${row.preset}, ${row.device}${row.emulated ? ' (emulated)' : ''}`;
 
 const pareto = {
   id: 'pareto',
