@@ -88,6 +88,7 @@ def tell_columns(row: Row) -> dict[str, Json]:
         "batch": batch if isinstance(batch, int) else None,
         "synthetic": None if row.synthetic is None else int(row.synthetic),
         "latest": int(row.latest),
+        "gpu": int(record.machine is not None and record.machine.gpu is not None),
         "rank": str(row.rank) if row.rank else "",
         "position": row.rank.position if row.rank else None,
         "higher": int(row.target.higher_is_better) if row.target else None,

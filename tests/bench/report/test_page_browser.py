@@ -316,7 +316,7 @@ class TestPlots:
         assert "without-focal" not in front
         page.locator("#filters [name=text]").fill("A40")
         page.wait_for_selector("#plots[data-drawn='3']", state="attached")
-        assert "The largest takes 3 GB; the smallest card that holds all: 16 GiB: Apple M1, T4" in page.locator("#plot-memory figcaption").inner_text()
+        assert "The largest takes 3 GB; the smallest card that holds all that ran: 16 GiB: Apple M1, T4" in page.locator("#plot-memory figcaption").inner_text()
         roofline = page.locator("#plot-roofline figcaption").inner_text()
         assert "2,000 GFLOP/s, 5.3 % of its peak" in roofline  # 2 of the A40's 37.4 TFLOP/s
         assert re.search(r"Memory is the nearer roof for (\d+) of \1\.", roofline)  # 40 FLOP a byte, where 696 GB/s feed up to 54
@@ -324,6 +324,26 @@ class TestPlots:
         assert page.locator("#plot-documented figcaption").inner_text().startswith("2 claims.")
         assert page.locator("#plot-memory [role=graphics-document]").count() == 1
         assert "How did training go? Left out: no record here keeps such a curve." in page.locator("#absent").inner_text()
+
+    def test_what_ran_out_of_memory_is_a_cross_and_what_was_emulated_is_no_point_under_the_roof(
+        self, visit: Callable[..., Visit], make_record: Callable[..., Record], tmp_path: Path
+    ) -> None:
+        ran: dict[str, Any] = {"machine": A40, "profile": "a40", "dataset": REAL}
+        oom: dict[str, Any] = ran | {"outcome": Outcome.OOM, "reason": "tried 2 GiB"}
+        case = "affinity-v2/documented/train/{}/closed/fp32"
+        records = [
+            make_record(case.format("standard"), sequence=1, **ran, measurements=measure(5.0)),
+            make_record(case.format("standard"), sequence=2, batch=512, **oom),
+            make_record(case.format("standard"), sequence=3, batch=1024, emulated=("gpu: fake NVML",), **oom),
+            make_record(case.format("scale"), sequence=4, emulated=("gpu: fake NVML",), **ran, measurements=measure(9.0)),
+        ]
+        (tmp_path / "index.html").write_text(render_page(records, Claims()), encoding="utf-8")
+        page = visit().open((tmp_path / "index.html").as_uri())
+        page.wait_for_selector("#plots[data-drawn]", state="attached")
+        assert page.locator("#plot-memory figcaption").inner_text().endswith("Lines are the cards' limits. 1 ran out of memory: a cross at the limit of the card.")
+        crosses = page.locator("#plot-memory [aria-roledescription='point'][aria-label*='out of memory']")
+        assert [re.sub(r".*batch: (\d+).*more than GB: ([\d.]+).*", r"\1 \2", label) for label in crosses.evaluate_all("marks => marks.map(mark => mark.ariaLabel)")] == ["512 51.539607552"]
+        assert "1 of 1." in page.locator("#plot-roofline figcaption").inner_text()
 
     def test_the_front_keeps_ties_out_and_knows_when_lower_is_better(self, visit: Callable[..., Visit], address: str) -> None:
         page = visit().open(address)
