@@ -110,7 +110,7 @@ class TestRanks:
         assert [(row["rank"], row["data"]) for row in rows if "rank" in row] == [("1", "abag-twin 000000 (synthetic twin)"), ("1", "abag-twin ababab (synthetic twin)")]
 
     @pytest.mark.parametrize(("condition", "values"), [("split", ("by-complex", "random")), ("targets", ("corrected", "documented")), ("classes", (22, 39)), ("n_test", (113, 115))])
-    def test_other_test_problems_are_ranked_apart_and_stand_apart(self, make_record: Any, tmp_path: Path, condition: str, values: tuple[object, object]) -> None:
+    def test_other_test_problems_are_ranked_apart_and_stand_apart(self, make_record: Callable[..., Record], tmp_path: Path, condition: str, values: tuple[object, object]) -> None:
         def scored(name: str, rmse: float, value: object) -> Record:
             return make_record(f"affinity-v2/{name}/train/smoke/closed/fp32", quality={"rmse": Quantity(rmse, "pKd")}, conditions={condition: value, "epochs": len(name)})
 
@@ -152,7 +152,7 @@ class TestLatest:
         updated = new.model_copy(update={"comparability": new.comparability.model_copy(update={"torch": "3.0", "environment": "1" * 64})})
         assert select_latest([old, updated]) == [updated]
 
-    def test_the_triton_2_image_keeps_a_row_of_its_own_that_its_newer_runs_replace(self, make_record: Any, tmp_path: Path) -> None:
+    def test_the_triton_2_image_keeps_a_row_of_its_own_that_its_newer_runs_replace(self, make_record: Callable[..., Record], tmp_path: Path) -> None:
         def run(triton: str | None, minutes: int, **changes: Any) -> Record:
             environment = Environment(python="3.11", torch="2", numpy="2", triton=triton, packages_sha256="0" * 64, image_digest="sha256:" + "3f" * 32)
             return make_record(minutes=minutes, sequence=minutes, environment=environment, **changes)

@@ -145,6 +145,7 @@ def test_rows_call_their_data_and_what_was_tested_as_the_leaderboard_does(make_r
         quality = {"rmse": Quantity(1.48, "pKd", 100, 1.47, 1.49)}
         conditions = {"dataset": "abag", "n_train": 231_532, "split": "random", "n_test": 115}
         record = make_record(f"affinity-v1/{name}/train/standard/closed/fp32", dataset=data, minutes=minutes, sequence=minutes, quality=quality, conditions=conditions, **changes)
+        assert record.comparability
         return record.model_copy(update={"comparability": record.comparability.model_copy(update={"dataset_sha256": sha256 * 64})})
 
     def tell(column: str, *records: Record) -> list[str]:
