@@ -39,7 +39,7 @@ _kept: ContextVar[list[Draws] | None] = ContextVar("kept", default=None)
 
 @contextmanager
 def keep_draws() -> Iterator[list[Draws]]:
-    """Keeps, for every metric that gets an interval in the `with` block, its value on each bootstrap resample; None where undefined.
+    """Keeps, for every metric that a bootstrap is possible of in the `with` block, its value on each bootstrap resample; None where undefined.
 
     The resamples follow from the groups and SEED alone: two models scored on the same rows can be compared draw by draw.
     """
@@ -61,7 +61,8 @@ def score_with_intervals(metrics: list[Metric], truth: Array, prediction: Array,
     """Every metric with a 95 % percentile-bootstrap interval.
 
     truth, prediction: [n]; groups: [n] labels, or None to resample rows. A metric that is undefined on the rows becomes a
-    missing quantity with its reason; with fewer than five groups there is no interval, and `how` says so.
+    missing quantity with its reason; with fewer than five groups there is no interval, and `how` says so. Nor is there one where the
+    resamples agree, as for an accuracy of 0 or 1: rows that are all alike do not say how much others would differ.
     """
     check_predictions(truth, prediction)
     unit_of = "rows" if groups is None else "groups"
@@ -82,8 +83,11 @@ def score_with_intervals(metrics: list[Metric], truth: Array, prediction: Array,
             scores[metric.name] = Quantity(value, metric.unit, n=len(truth), how=how)
         else:
             low, high = percentile_interval(draws)
-            how = f"percentile bootstrap, {defined} resamples of {n_groups} {unit_of}"
-            scores[metric.name] = Quantity(value, metric.unit, len(truth), low, high, how)
+            if low < high:
+                how = f"percentile bootstrap, {defined} resamples of {n_groups} {unit_of}"
+                scores[metric.name] = Quantity(value, metric.unit, len(truth), low, high, how)
+            else:
+                scores[metric.name] = Quantity(value, metric.unit, len(truth), how=f"no interval: resamples of {n_groups} {unit_of} agree")
             if (kept := _kept.get()) is not None:
                 kept.append(draws)
     return scores

@@ -45,6 +45,14 @@ def test_few_groups_give_no_interval_and_say_so() -> None:
     assert (score.value, score.low, score.how) == (1.0, None, "no interval: 2 groups")
 
 
+@pytest.mark.parametrize("right", [0.0, 1.0])
+def test_rows_that_are_all_alike_give_no_interval_of_no_width(right: float) -> None:
+    with keep_draws() as draws:
+        score = score_with_intervals([BIAS], np.zeros(8), np.full(8, right))["bias"]
+    assert (score.value, score.n, score.low, score.high, score.how) == (right, 8, None, None, "no interval: resamples of 8 rows agree")
+    assert draws == [[right] * RESAMPLES]  # two models are compared draw by draw all the same
+
+
 def test_undefined_metric_is_missing_with_its_reason() -> None:
     score = score_with_intervals([Metric("r", "", never)], np.zeros(9), np.ones(9))["r"]
     assert (score.value, score.reason) == (None, "constant truth")
