@@ -41,10 +41,10 @@ class FitRow:
 def compare_fits(claims: Claims, records: Sequence[Record]) -> list[FitRow]:
     """The documents' table in its own order. Only whether a model runs is judged: the documents give no limit between fast and slow.
 
-    Of every case, data set and batch the latest record counts, and one that ran out of memory outweighs all that did not: a model that
-    can be evaluated on a card but not trained does not fit it. A record counts for a card when it was taken on it, or under an emulation
-    that names it; one from another GPU is quoted without a verdict. Runs on a CPU, emulated or not, and smoke runs do not count: they say
-    nothing of a GPU's memory, or ask less of it.
+    Of every case, data set and batch the latest record counts. Training decides where there is any: a model that can be evaluated on a
+    card but not trained does not fit it. One that trained fits, even if larger batches ran out of memory. A record counts for a card
+    when it was taken on it, or under an emulation that names it; one from another GPU is quoted without a verdict. Runs on a CPU,
+    emulated or not, and smoke runs do not count: they say nothing of a GPU's memory, or ask less of it.
     """
     judged = [r for r in records if (r.outcome in _RUNS or r.outcome is Outcome.OOM) and r.machine is not None and r.machine.gpu is not None]
     latest = select_latest(judged)
@@ -93,8 +93,8 @@ def _compare_cell(gpu: str, documented: str, records: Sequence[Record]) -> Cell:
 
 
 def _weigh(record: Record) -> tuple[object, ...]:
-    """Orders records, the one that decides last: out of memory before all, training before evaluation, then the latest."""
-    return (record.outcome is Outcome.OOM, record.case.phase is Phase.TRAIN, age(record))
+    """Orders records, the one that decides last: training, then what ran at some batch, then the latest."""
+    return (record.case.phase is Phase.TRAIN, record.outcome is not Outcome.OOM, age(record))
 
 
 def _ran_on(gpu: str, record: Record) -> bool:
