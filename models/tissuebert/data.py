@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -66,7 +67,8 @@ def identify_reads(resolved: ResolvedRead, case: Case, data: Path | None) -> Dat
 def open_reads(resolved: ResolvedRead, case: Case, data: Path | None) -> ReadData:
     """The reads of a case, drawn with a fixed seed. Raises MissingData, DataError."""
     name = choose_source(resolved, case, data)
-    train, test = _open_sources(name, resolved, data)
+    parts = _open_parts(name, resolved, data)
+    train, test = parts.train, parts.test
     cut = round(len(train) * (1 - HELD_OUT)) if train is test else len(train)
     random = np.random.default_rng(SEED)
     train_rows = _draw(0, cut, resolved.rows.train, random)
@@ -77,7 +79,7 @@ def open_reads(resolved: ResolvedRead, case: Case, data: Path | None) -> ReadDat
     splits = Splits(_as_batch(train, train_rows, width, streamed=resolved.streamed), None, _as_batch(test, test_rows, width, streamed=resolved.streamed))
     padded = not (train.even and test.even and train.length == test.length == width)
     groups = judged.region if name == "methylbert" else None
-    card = _describe(name, resolved, identify_reads(resolved, case, data), train, test_rows, {"train": len(train_rows), "test": len(test_rows)})
+    card = _describe(name, resolved, identify_reads(resolved, case, data), parts, test_rows, {"train": len(train_rows), "test": len(test_rows)})
     return ReadData(card, splits, train, test, judged.label, groups, width, padded)
 
 
@@ -103,23 +105,33 @@ def _as_batch(source: ReadSource, rows: Array, width: int, *, streamed: bool) ->
     return (torch.from_numpy(rows),) if streamed else fetch(source, rows, width)
 
 
-def _open_sources(name: str, resolved: ResolvedRead, data: Path | None) -> tuple[ReadSource, ReadSource]:
-    """What to train on and what to test on; the same source twice where it has no parts."""
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What to train on and what to test on, the same source twice where it has no parts; training rows that were left out, by reason."""
+
+    train: ReadSource
+    test: ReadSource
+    dropped: Mapping[str, int] = field(default_factory=dict)
+
+
+def _open_parts(name: str, resolved: ResolvedRead, data: Path | None) -> _Parts:
     match name:
         case "random-tokens":
             reads = RandomTokens(_count_random(resolved))
-            return reads, reads
+            return _Parts(reads, reads)
         case "methylbert":
-            return read_methylbert(_folder(data), "train"), read_methylbert(_folder(data), "test")
+            published = read_methylbert(_folder(data))
+            return _Parts(published.train, published.test, published.dropped)
         case "files":
-            return open_files(data, "train"), open_files(data, "test")
+            return _Parts(open_files(data, "train"), open_files(data, "test"))
         case _:
             rows = _twin_rows(resolved)
             twin = ReadTwin(rows, min(resolved.regions, rows), resolved.bases, resolved.recipe.shape.classes)
-            return twin, twin
+            return _Parts(twin, twin)
 
 
-def _describe(name: str, resolved: ResolvedRead, identity: DatasetIdentity, train: ReadSource, test_rows: Array, rows: dict[str, int]) -> DatasetCard:
+def _describe(name: str, resolved: ResolvedRead, identity: DatasetIdentity, parts: _Parts, test_rows: Array, rows: dict[str, int]) -> DatasetCard:
+    train = parts.train
     notes: tuple[str, ...] = () if resolved.recipe.states else ("the model sees the 3-mers of a read, not its methylation states",)
     if resolved.recipe.shape.layers == 1:
         notes += ("smoke: one of the documented layers, and short reads",)
@@ -130,8 +142,8 @@ def _describe(name: str, resolved: ResolvedRead, identity: DatasetIdentity, trai
         return DatasetCard(identity, "drawn as document 002, Architecture test, describes", "none needed", rows, notes=(*train.notes, *notes))
     if name == "methylbert":
         notes += (f"{', '.join(train.classes)} are the first 2 of {resolved.recipe.shape.classes} classes; no other occurs",)
-        return DatasetCard(identity, "CompEpigen/methylbert @ d4e8a243", "MIT", rows, notes=notes)
-    return DatasetCard(identity, "the user's files", "the user's", rows, notes=notes)
+        return DatasetCard(identity, "CompEpigen/methylbert @ d4e8a243", "MIT", rows, parts.dropped, notes)
+    return DatasetCard(identity, "the user's files", "the user's", rows, parts.dropped, notes)
 
 
 def _count_random(resolved: ResolvedRead) -> int:

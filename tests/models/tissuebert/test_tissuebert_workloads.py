@@ -122,6 +122,7 @@ def test_standard_reads_real_reads(real_data, tmp_path):
     )
     assert session.conditions["dataset"] == "methylbert-reads"
     assert (session.conditions["n_train"], session.conditions["n_test"]) == (640, 160)
+    assert session.card.dropped == {"training reads of a fragment in test": 430, "training reads equal to a test read": 3}
     assert session.infer() == 32
     assert "groups" in session.evaluate()["accuracy"].how
     assert list(session.curves) == ["confusion_N", "confusion_T"]
