@@ -72,6 +72,12 @@ class ReadSource(Protocol):
     def take(self, rows: Array) -> Reads:
         """The reads of int64 [b] row numbers, in that order, checked. Raises DataError for rows that break the contract."""
 
+    def find_labels(self, rows: Array) -> Array:
+        """int64 [b] labels of row numbers. Reads no tokens: fits memory for tens of millions of rows."""
+
+    def find_groups(self, rows: Array) -> Array | None:
+        """int64 [b] what each row belongs to (region, sample), so that rows of one group are not independent; None where rows are."""
+
 
 @dataclass(frozen=True, slots=True)
 class ReadTable:
@@ -96,6 +102,12 @@ class ReadTable:
     def take(self, rows: Array) -> Reads:
         reads = self.reads
         return Reads(reads.tokens[rows], reads.states[rows], reads.label[rows], reads.region[rows])
+
+    def find_labels(self, rows: Array) -> Array:
+        return np.asarray(self.reads.label[rows])
+
+    def find_groups(self, rows: Array) -> Array | None:
+        return np.asarray(self.reads.region[rows])
 
 
 @dataclass(frozen=True, slots=True)
