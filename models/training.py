@@ -154,6 +154,7 @@ class TrainingSession:
     def step(self) -> int:
         if not self._pending:
             self._pending = self._epoch_order()[::-1]
+        if not self.model.training:  # after `infer` or `evaluate`; asked first, because setting it walks through every module
             self.model.train()
         rows = self._pending.pop()
         self._train_on(rows, divide_by=1)
