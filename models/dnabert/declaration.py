@@ -32,6 +32,7 @@ MODULES = (
     *(f"{_ROOM}.attention.{name}" for name in ("aot", "eager", "flash", "flex", "fused", "kernels", "packing", "proof", "published", "registry", "sdpa")),
     *(f"{_ROOM}.{name}" for name in ("attention_cases", "checkpoints", "data", "declaration", "network", "quality", "recipes", "tasks", "tokens")),
     "models.splice.quality",
+    "models.weights",
 )
 
 

@@ -31,6 +31,7 @@ MODULES = (
     "models.hyenadna.recipes",
     "models.hyenadna.tasks",
     "models.hyenadna.tokens",
+    "models.weights",
 )
 
 

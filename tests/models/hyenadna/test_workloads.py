@@ -165,7 +165,7 @@ def test_given_weights_are_loaded_named_and_part_of_what_is_comparable(tmp_path)
 def test_weights_that_cannot_be_loaded_are_an_error_not_a_fallback(tmp_path):
     _save_tiny(tmp_path / "weights" / "hyenadna-small-32k")
     case = make_case("splice-hyenadna-binary", "small-32k")
-    with pytest.raises(DataError, match=r"another architecture: embeddings\.word_embeddings\.weight is of shape \(16, 128\), small-32k needs \(16, 256\)"):
+    with pytest.raises(DataError, match=r"another architecture: 'embeddings\.word_embeddings\.weight' has shape \(16, 128\), expected \(16, 256\)"):
         open_session(case, tmp_path, data=tmp_path)
 
 
