@@ -129,6 +129,25 @@ def test_published_weights_and_tokens_are_used_where_they_are(tmp_path, real_dat
     assert torch.equal(session.model.state_dict()["encoder.embeddings.word_embeddings.weight"], DnabertEncoder(TINY).embeddings.word_embeddings.weight)
 
 
+def test_weights_and_tokenizer_are_part_of_what_is_comparable(tmp_path, real_data, write_tokenizer):
+    shutil.copytree(real_data / "gue" / "prom" / "prom_core_tata", tmp_path / "gue" / "prom" / "prom_core_tata")
+    folder, case = tmp_path / "DNABERT-S", make_case(preset=Preset.STANDARD)
+    make_model_folder(folder, write_tokenizer)
+    first = dnabert_s.identify(case, tmp_path)
+    assert (first.name, first.synthetic) == ("gue-prom-core-tata", False)
+    assert first == shrink(dnabert_s, FROZEN).open(case, make_resources(tmp_path, tmp_path)).card.identity
+    (folder / "tokenizer.json").write_text((folder / "tokenizer.json").read_text() + "\n")
+    second = dnabert_s.identify(case, tmp_path)
+    save_file({"other": torch.zeros(1)}, folder / "model.safetensors")
+    third = dnabert_s.identify(case, tmp_path)
+    control = dnabert_s.identify(make_case(variant="from-scratch-prom-core-tata", preset=Preset.STANDARD), tmp_path)
+    assert len({identity.sha256 for identity in (first, second, third, control)}) == 4
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(MissingData, match=r"DNABERT-S.tokenizer\.json: not found"):
+        dnabert_s.identify(case, tmp_path)
+    assert control == dnabert_s.identify(make_case(variant="from-scratch-prom-core-tata", preset=Preset.STANDARD), tmp_path)  # it takes neither
+
+
 def test_real_sequences_without_published_tokens_or_weights_are_refused(tmp_path, real_data, write_tokenizer):
     case = make_case(preset=Preset.STANDARD)
     with pytest.raises(MissingData, match=r"DNABERT-S.tokenizer\.json: not found"):
