@@ -178,6 +178,19 @@ def test_the_control_learns_real_promoters_without_pretraining(tmp_path, real_da
     assert auroc.how.startswith("random weights")
 
 
+@pytest.mark.parametrize(
+    ("task", "rows", "tokens", "classes"), [("prom-core-tata", (4880, 613), 16, 2), ("prom-300-tata", (4884, 613), 62, 2), ("splice", (4073, 4562), 82, 3)]
+)
+def test_every_task_has_a_control_on_its_real_sequences(tmp_path, real_data, task, rows, tokens, classes):
+    case = make_case(variant=f"from-scratch-{task}", preset=Preset.STANDARD)
+    session = dnabert_s.open(case, make_resources(tmp_path, real_data))
+    assert (session.conditions["dataset"], session.conditions["weights"], session.conditions["epochs"]) == (f"gue-{task}", "random", 10)
+    assert (session.conditions["n_train"], session.conditions["n_test"]) == rows
+    assert session._splits.train[0].shape[1] == tokens  # 5-mers, [CLS] and [SEP]
+    assert session.model.head.out_features == classes
+    assert session.step() == session.infer() == 32
+
+
 @pytest.mark.parametrize("kind", ["eager", "sdpa"])
 def test_an_attention_case_measures_its_distance_from_the_reference(tmp_path, kind, monkeypatch):
     monkeypatch.setitem(attention_cases.LONGEST, Preset.STANDARD, 64)
