@@ -1,6 +1,11 @@
 """A training in a file: weights, optimiser, schedule, random states and the place in the epoch, as safetensors with JSON in its header.
 
 Nothing is pickled, so a checkpoint from elsewhere cannot run code. The file is renamed into place when it is complete.
+
+For those who train through a session of their own: `session.fit(progress)` calls `progress` after every batch, which may call
+`session.save_checkpoint(path)`; a session that is opened anew for the same case goes on with `session.load_checkpoint(path)` and then
+`session.fit(progress)`. The cases of `bench run` save none: its times are of trainings that nobody stopped, and its --resume repeats a
+case that did not end.
 """
 
 from __future__ import annotations
