@@ -167,7 +167,7 @@ def read_methylbert(folder: Path) -> MethylbertReads:
 
 
 def _read_bytes(reads: Reads, row: int) -> bytes:
-    return reads.tokens[row].tobytes() + reads.states[row].tobytes()
+    return bytes(reads.tokens[row].tobytes() + reads.states[row].tobytes())
 
 
 def _read_part(path: Path) -> tuple[Reads, list[str]]:

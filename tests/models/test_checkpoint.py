@@ -186,7 +186,7 @@ def test_a_training_that_is_no_json_or_incomplete_is_refused(tmp_path):
     save_file(tensors, path, {"training": "{not json"})
     with pytest.raises(DataError, match=r"c.safetensors: cannot be read as a checkpoint \(Expecting property name"):
         open_session().load_checkpoint(path)
-    broken = [[], {}, *({**whole, key: None} for key in ("of", "place", "param_groups", "random", "schedule")), {**whole, "place": {"epochs": 1}}]
+    broken: list[object] = [[], {}, *({**whole, key: None} for key in ("of", "place", "param_groups", "random", "schedule")), {**whole, "place": {"epochs": 1}}]
     for state in broken:
         save_file(tensors, path, {"training": json.dumps(state)})
         with pytest.raises(DataError, match=r"c.safetensors: is damaged: the training in it is incomplete"):

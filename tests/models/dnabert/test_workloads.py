@@ -16,6 +16,7 @@ from models.dnabert.attention import proof
 from models.dnabert.attention.registry import AttentionKind
 from models.dnabert.network import TINY, DnabertEncoder
 from models.dnabert.tasks import SequenceClassifier, solve_regression
+from models.training import TrainingSession
 from models.workload import Resources
 
 CPU = torch.device("cpu")
@@ -186,6 +187,8 @@ def test_every_task_has_a_control_on_its_real_sequences(tmp_path, real_data, tas
     session = dnabert_s.open(case, make_resources(tmp_path, real_data))
     assert (session.conditions["dataset"], session.conditions["weights"], session.conditions["epochs"]) == (f"gue-{task}", "random", 10)
     assert (session.conditions["n_train"], session.conditions["n_test"]) == rows
+    assert isinstance(session, TrainingSession)
+    assert isinstance(session.model, SequenceClassifier)
     assert session._splits.train[0].shape[1] == tokens  # 5-mers, [CLS] and [SEP]
     assert session.model.head.out_features == classes
     assert session.step() == session.infer() == 32

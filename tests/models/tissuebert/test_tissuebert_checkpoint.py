@@ -14,7 +14,7 @@ from safetensors import safe_open
 
 from bench.case import Case, Division, Phase, Precision, Preset
 from models.tissuebert import tissuebert
-from models.tissuebert.bert import TissueBert
+from models.tissuebert.bert import BertShape, TissueBert
 from models.workload import Resources
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -25,8 +25,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 def open_session(cache):
     """The open division's own network at a size that a test can afford, dropout included, on the twin's reads of 150 bases."""
-    recipe = tissuebert.recipes["batch8"]
-    recipe = replace(recipe, shape=replace(recipe.shape, hidden=32, layers=2, heads=2, intermediate=64))
+    recipe = replace(tissuebert.recipes["batch8"], shape=BertShape(hidden=32, layers=2, heads=2, intermediate=64))
     case = Case("tissuebert", "batch8", Phase.TRAIN, Preset.STANDARD, Division.OPEN, Precision.BF16)
     return replace(tissuebert, recipes={"batch8": recipe}).open(case, Resources(device=torch.device("cpu"), data=None, batch=None, seed=1, cache=cache))
 

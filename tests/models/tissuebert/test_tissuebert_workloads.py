@@ -19,6 +19,7 @@ from models.tissuebert.bert import BertShape, DocumentedBert, TissueBert
 from models.tissuebert.data import open_reads
 from models.tissuebert.quality import compute_macro_f1, count_confusions, score_classes, score_given_classes
 from models.tissuebert.recipes import Rows, resolve
+from models.tissuebert.region import RegionShape
 from models.tissuebert.task import ReadSession, ReadTask
 from models.workload import Resources
 
@@ -179,7 +180,8 @@ def test_documented_reads_are_opened_at_few_bytes_a_row(tmp_path):
     data = open_reads(resolved, case, tmp_path)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert (len(data.label), len(data.groups), data.label[-1], data.groups[-1]) == (100_000, 100_000, 99 % 22, 99)
+    groups = np.asarray(data.groups)
+    assert (len(data.label), len(groups), data.label[-1], groups[-1]) == (100_000, 100_000, 99 % 22, 99)
     assert peak < 60 * samples * regions  # of which 10 are the buffer that hashes the files; tokens and states are 300 bytes a row
 
 
@@ -188,8 +190,8 @@ def test_a_documented_region_run_trains_and_scores_at_few_bytes_a_row(tmp_path):
     folder.mkdir()
     write_hdf5(folder, "train", 2, regions)
     write_hdf5(folder, "test", samples, regions)
-    small = {"hidden": 16, "layers": 1, "heads": 1, "feed_forward": 16, "head": 16}
-    recipes = {name: replace(recipe, shape=replace(recipe.shape, **small)) for name, recipe in tissuebert_region.recipes.items()}
+    small = RegionShape(hidden=16, layers=1, heads=1, feed_forward=16, head=16)
+    recipes = {name: replace(recipe, shape=small) for name, recipe in tissuebert_region.recipes.items()}
     workload, case = replace(tissuebert_region, recipes=recipes), make_case(tissuebert_region, "documented", Preset.DOCUMENTED)
     session = workload.open(case, Resources(device=CPU, data=tmp_path, batch=None, seed=1, cache=tmp_path))
     history = session.fit(lambda *_: None)
