@@ -1,9 +1,8 @@
 """Which NPZ samples a part has, and what each says of itself: name, tissue and regions (document 002, data contract).
 
 A sample states its tissue twice: as tissue_index (0 to 21) in the list that names it and as the one-hot tissue_label [119] in its file.
-Which of the 119 classes belongs to which of the 22 tissues is documented nowhere. What must hold in any case is checked: the samples of
-one tissue_index have one class, and samples of different tissues different ones. Where the file has as many classes as there are tissues,
-the class is the tissue_index.
+Which of the 119 classes belongs to which of the 22 tissues is documented nowhere, and a tissue may have several. What must hold in any
+case is checked: a class is of one tissue only. Where the file has as many classes as there are tissues, the class is the tissue_index.
 """
 
 from __future__ import annotations
@@ -99,15 +98,12 @@ def read_member(path: Path, name: str) -> Any:
 
 def check_agreement(samples: Sequence[Traits], tissues: int) -> None:
     """Raises DataError for the first sample whose tissue or regions contradict the list or an earlier sample. tissues: how many there are."""
-    first, by_tissue, by_position = samples[0], dict[int, Traits](), dict[int, Traits]()
+    first, by_position = samples[0], dict[int, Traits]()
     for sample in samples:
         if sample.classes != first.classes:
             raise DataError(sample.path, f"tissue_label has {sample.classes} classes, that of {first.path.name} {first.classes}", "Give files of one numbering")
         if sample.classes == tissues and sample.position != sample.tissue:
             raise _contradict(sample, f"the list says tissue_index {sample.tissue}")
-        other = by_tissue.setdefault(sample.tissue, sample)
-        if other.position != sample.position:
-            raise _contradict(sample, f"{other.path.name}, also of tissue_index {sample.tissue}, has it at {other.position}")
         other = by_position.setdefault(sample.position, sample)
         if other.tissue != sample.tissue:
             raise _contradict(sample, f"so has {other.path.name}, but one is of tissue_index {sample.tissue}, the other of {other.tissue}")
