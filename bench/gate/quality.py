@@ -63,6 +63,12 @@ def judge_groups(case: str, metric: Metric, reference: Scored, candidate: Scored
     return _report(case, metric, verdict, _describe(metric, bounds, a, "one seed"), bounds, (a, b), how)
 
 
+def judge_omission(case: str, reason: str) -> Finding:
+    """A quality that nobody looked at. Said, because a report without it would read as one in which quality is the same."""
+    absent = Quantity.missing("", reason)
+    return Finding(case_id=case, kind=FindingKind.QUALITY, verdict=GateVerdict.INCONCLUSIVE, reason=reason, estimate=absent)
+
+
 def judge_seeds(case: str, metric: Metric, reference: Sequence[Scored], candidate: Sequence[Scored]) -> Finding:
     """From one training per seed on each side: exact signed-rank bounds over the seeds. Raises TooFewPairs for fewer than seven."""
     pairs = [(a.quality.get(metric.name), b.quality.get(metric.name)) for a, b in zip(reference, candidate, strict=True)]
@@ -158,6 +164,6 @@ def _find_absence(case: str, metric: Metric, a: Quantity | None, b: Quantity | N
     why = next(q.reason if q is not None else "not reported" for q in (b, a) if q is None or q.value is None)
     verdict = GateVerdict.REGRESSED if here["reference"] else GateVerdict.NOT_COMPARABLE
     missing = " and ".join(name for name, there in here.items() if not there)
-    reason = f"{metric.name} is missing on the {missing}: {why}"
+    reason = f"{metric.name} is missing on the {missing}: {why}"[:2000]
     absent = Quantity.missing(f"{metric.name}, candidate better by", reason)
     return Finding(case_id=case, kind=FindingKind.QUALITY, verdict=verdict, reason=reason, estimate=absent, reference=a, candidate=b)

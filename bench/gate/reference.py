@@ -79,7 +79,7 @@ def open_source(name: str, root: Path, *, gpu: bool) -> Iterator[Source]:
 
 def _refuse_two_meanings(name: str, root: Path) -> None:
     """A folder `main` beside a branch `main`: whichever were taken, half of all users would compare with the wrong one."""
-    plain = not Path(name).is_absolute() and name.split("/")[0] not in (".", "..")
+    plain = not Path(name).is_absolute() and name.split("/", maxsplit=1)[0] not in (".", "..")
     if plain and shutil.which("git") is not None and _find_commit(name, root) is not None:
         raise UsageError(f"{name!r} is a folder and a git ref: write ./{name} for the folder, or the commit's hash (git rev-parse {name}) for the ref")
 

@@ -206,7 +206,7 @@ def test_sides_that_do_not_fit_together_are_launched_one_after_the_other(compare
 
 def test_memory_is_gated_exactly(compare) -> None:
     def holding(mib):
-        peaks = {name: {"value": mib * 2**20, "unit": "bytes"} for name in ("allocated_peak", "reserved_peak")}
+        peaks = {name: {"value": mib * 2**20, "unit": "bytes"} for name in ("allocated_peak", "reserved_peak", "rss_peak")}
         return FakeWorker(changes={"peaks": {"peaks": peaks}})
 
     assert find(compare(holding(1000), holding(1032), seeds=0), MEMORY).verdict is GateVerdict.EQUIVALENT
@@ -229,8 +229,13 @@ def test_a_drop_in_quality_is_confirmed_by_seeds(compare, notes) -> None:
 def test_the_luck_of_one_seed_accuses_nobody(compare) -> None:
     unlucky = FakeWorker(quality=lambda seed: 0.4 if seed == 7 else 0.5)
     assert find(compare(FakeWorker(), unlucky), QUALITY).verdict is GateVerdict.EQUIVALENT
-    few = find(compare(FakeWorker(), unlucky, seeds=1), QUALITY)
-    assert few.verdict is GateVerdict.INCONCLUSIVE
+
+
+@pytest.mark.parametrize("seeds", [1, 6])
+
+def test_seeds_that_can_never_decide_are_refused(compare, seeds) -> None:
+    with pytest.raises(UsageError, match=f"--seeds {seeds}: fewer than 7 trainings can never decide"):
+        compare(FakeWorker(), FakeWorker(), seeds=seeds)
 
 
 def test_quality_within_the_margin_is_not_inferior(compare, notes) -> None:
