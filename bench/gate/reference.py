@@ -92,6 +92,20 @@ def resolve_commit(name: str, root: Path) -> str:
     return commit
 
 
+def identify_pinnable(name: str, root: Path) -> str:
+    """What `gate accept` pins for a name: the full hash of a commit, or the id of an image, which is how sessions know it too.
+
+    A `repository@sha256:...` names a registry's digest, so the engine is asked for the image's id. Raises UsageError for anything else.
+    """
+    if not IMAGE.fullmatch(name):
+        return resolve_commit(name, root)
+    if "@" not in name:
+        return name
+    from bench.gate.container import open_image
+
+    return open_image(name, gpu=False).side.identity
+
+
 def _find_commit(name: str, root: Path) -> str | None:
     done = _run_git(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
     return None if done.returncode else done.stdout.strip()

@@ -10,9 +10,7 @@ from bench.gate.line import Line, WorkerFault
 from bench.gate.pair import A, B, PairFault, PairPlan, SideName, start_line
 from bench.gate.presence import judge_faults, judge_presence
 from bench.gate.protocol import ListCases
-from bench.gate.verdict import Finding
-
-EVERY_CASE = "every case"  # the name of a finding about a side as a whole
+from bench.gate.verdict import EVERY_CASE, Finding
 
 
 @dataclass(slots=True)

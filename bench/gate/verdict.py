@@ -20,6 +20,7 @@ from bench.record import Machine
 MAX_FINDINGS = 50_000
 MAX_REPORT_BYTES = 64 << 20
 RATIO = "candidate / reference"
+EVERY_CASE = "every case"  # whose name a finding about a side as a whole bears
 
 
 class GateVerdict(StrEnum):
