@@ -47,7 +47,7 @@ from bench.report.markdown import clean_text
 
 A = TypeVar("A", bound=Answer)
 CLOCK_SLACK = 0.05  # s by which a round may be longer on the worker's clock than on the gate's, which starts earlier and stops later
-SHORTEST = 1e-8  # s; no round ends sooner
+SHORTEST = 1e-8  # s; no round and no epoch ends sooner
 LARGEST = 1e15  # of a metric or a loss: differences and ratios of such numbers are still finite
 MAX_CASES = 10_000
 MAX_ID = 300  # characters of a case id
@@ -248,7 +248,7 @@ class Line:
             raise WorkerFault(FaultKind.CHEATED, f"gives a metric or a loss beyond {LARGEST:g}")
         if len(scored.watched) != len(scored.seconds):
             raise WorkerFault(FaultKind.CHEATED, f"gives {len(scored.watched)} losses and {len(scored.seconds)} times for them")
-        if any(later <= earlier for earlier, later in pairwise((0.0, *scored.seconds))) or (scored.seconds and scored.seconds[-1] > LARGEST):
+        if any(later <= earlier for earlier, later in pairwise((SHORTEST, *scored.seconds))) or (scored.seconds and scored.seconds[-1] > LARGEST):
             raise WorkerFault(FaultKind.CHEATED, "gives times of epochs that do not increase from zero")
         return scored
 

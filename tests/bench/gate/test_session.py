@@ -257,6 +257,28 @@ def test_more_epochs_to_the_same_loss_are_a_longer_time_to_quality(compare) -> N
     assert finding.estimate.value == pytest.approx(8 / 3)
 
 
+def training_for(seconds, only_with_seed=None):
+    """The same losses, after these seconds; with every seed or with one."""
+    scored = {"kind": "scored", "quality": {"auc": {"value": 0.5, "unit": ""}}, "watched": [1, 1 / 2, 1 / 3], "seconds": seconds}
+    return FakeWorker(answer=lambda request, launch: scored if request["kind"] == "score" and request["seed"] in (only_with_seed or request["seed"],) else None)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "only", "verdict", "ratio", "stages"),
+    [
+        ([1.0, 2.0, 3.12], None, GateVerdict.EQUIVALENT, 1.04, 1),
+        ([0.5, 1.0, 1.5], None, GateVerdict.EQUIVALENT, 0.5, 1),
+        ([1.0, 2.0, 3.6], None, GateVerdict.REGRESSED, 1.2, 2),
+        ([1.0, 2.0, 3.6], 7, GateVerdict.EQUIVALENT, 1.0, 2),  # a neighbour's visit
+    ],
+)
+def test_a_training_that_takes_longer_for_the_same_losses(compare, notes, seconds, only, verdict, ratio, stages) -> None:
+    finding = find(compare(FakeWorker(), training_for(seconds, only)), TIME)
+    assert finding.verdict is verdict
+    assert finding.estimate.value == pytest.approx(ratio)
+    assert [stage for stage in notes.stages if "quality" in stage] == ["quality, 1 seed", "quality, 10 seeds"][:stages]
+
+
 def test_a_session_without_work_is_quick(compare) -> None:
     """What the gate itself costs beside launches and rounds: ten pairs with all their messages."""
     began = time.process_time()
