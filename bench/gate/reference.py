@@ -68,9 +68,7 @@ def open_source(name: str, root: Path, *, gpu: bool) -> Iterator[Source]:
         _refuse_two_meanings(name, root)
         yield Checkout(Side(name=name, identity=_identify_folder(folder)), folder.resolve())
     elif IMAGE.fullmatch(name):
-        from bench.gate.container import open_image
-
-        yield open_image(name, gpu=gpu)
+        yield _open_image(name, gpu=gpu)
     else:
         commit = resolve_commit(name, root)
         with _make_worktree(commit, root) as worktree:
@@ -101,9 +99,16 @@ def identify_pinnable(name: str, root: Path) -> str:
         return resolve_commit(name, root)
     if "@" not in name:
         return name
+    return _open_image(name, gpu=False).side.identity
+
+
+def _open_image(name: str, *, gpu: bool) -> Source:
     from bench.gate.container import open_image
 
-    return open_image(name, gpu=False).side.identity
+    try:
+        return open_image(name, gpu=gpu)
+    except OSError as error:  # as a time-out of the engine's is
+        raise UsageError(f"the container engine does not say what {name} is: {error}; see whether it runs, and try again") from None
 
 
 def _find_commit(name: str, root: Path) -> str | None:
