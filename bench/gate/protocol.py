@@ -145,7 +145,8 @@ class Peaks(_Message):
 class Scored(_Message):
     """Quality after one training. `draws` holds the metric on each bootstrap resample, None where it is undefined there; both sides
     resample the same groups, so draws with the same index belong together. `watched` is the validation loss (training loss where
-    there is no such split) at the end of each epoch, `seconds` [s] when that was."""
+    there is no such split) at the end of each epoch, `seconds` [s] when that was, less the share of the training in which others had
+    the core."""
 
     kind: Literal["scored"] = "scored"
     quality: Mapping[str, Quantity]

@@ -200,8 +200,11 @@ class Worker:
         watched: list[float] = []
         seconds: list[float] = []
         if self._case.phase is Phase.TRAIN:
+            queue, began = QueueClock(), time.monotonic()
             history = self._session.fit(self._report)
-            watched, seconds = list(history.validation_loss or history.train_loss), list(history.seconds)
+            waited = (queue.stop() if self._resources.device.type == "cpu" else 0.0) / (time.monotonic() - began)
+            # a neighbour's time is no more part of a training than of a round; when in a training it came is not known, so each epoch bears its share
+            watched, seconds = list(history.validation_loss or history.train_loss), [each * (1 - waited) for each in history.seconds]
         with keep_draws() as draws, self._beat("scoring"):
             quality = self._session.evaluate()
         # families rename metrics and score several tables, so draws are known by the interval that they gave
