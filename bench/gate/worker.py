@@ -207,8 +207,8 @@ class Worker:
             watched, seconds = list(history.validation_loss or history.train_loss), [each * (1 - waited) for each in history.seconds]
         with keep_draws() as draws, self._beat("scoring"):
             quality = self._session.evaluate()
-        # families rename metrics and score several tables, so draws are known by the interval that they gave
-        found = {(q.low, q.high): name for name, q in quality.items()}
+        # families rename metrics and score several tables, so draws are known by the interval that they gave, or the one value
+        found = {(q.value, q.value) if q.low is None else (q.low, q.high): name for name, q in quality.items()}
         named = {name: kept for kept in draws if (name := found.get(percentile_interval(kept)))}
         return Scored(quality=quality, draws=named, watched=watched, seconds=seconds)
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 
-from bench.case import Case, Quantity
-from datasets.card import DatasetCard, DatasetIdentity, hash_files
+from bench.case import Case, Preset, Quantity
+from datasets.card import DatasetCard, DatasetIdentity, MissingData, hash_files, join_identity
 from models.hyenadna.checkpoints import ENVIRONMENT, Weights, find_weights, load_weights
 from models.hyenadna.network import count_published_numbers
 from models.hyenadna.recipes import HyenaRecipe, resolve_hyena
@@ -31,6 +30,7 @@ MODULES = (
     "models.hyenadna.recipes",
     "models.hyenadna.tasks",
     "models.hyenadna.tokens",
+    "models.weights",
 )
 
 
@@ -71,13 +71,13 @@ class HyenaWorkload:
         return self._resolve(case).to_dict() | self.recipes[case.variant].to_dict()
 
     def identify(self, case: Case, data: Path | None) -> DatasetIdentity:
-        path = find_weights(self.recipes[case.variant].config, data)
-        return _join(identify_data(self._resolve(case), case, data), None if path is None else hash_files([path]))
+        identity, path = identify_data(self._resolve(case), case, data), self._find_weights(case, data)
+        return join_identity(identity, None if path is None else hash_files([path]))
 
     def open(self, case: Case, resources: Resources) -> TrainingSession:
         variant, resolved = self.recipes[case.variant], self._resolve(case)
         training = resolved.run.training if resources.batch is None else replace(resolved.run.training, batch=resources.batch)
-        path = find_weights(variant.config, resources.data)
+        path = self._find_weights(case, resources.data)
         weights = None if path is None else load_weights(path, variant.config)
         data = open_data(resolved, case, resources.data, resources.cache)
         return TrainingSession(
@@ -104,15 +104,17 @@ class HyenaWorkload:
     def score(self, truth: Array, prediction: Array, groups: Array | None = None) -> Mapping[str, Quantity]:
         return self.score_predictions(truth, prediction, groups)
 
+    def _find_weights(self, case: Case, data: Path | None) -> Path | None:
+        """The published weights, or None: random ones. Raises MissingData without them under documented conditions, which random weights are not."""
+        folder = f"hyenadna-{self.recipes[case.variant].model}"
+        path = find_weights(self.recipes[case.variant].config, data)
+        if path is None and case.preset is Preset.DOCUMENTED:
+            remedy = f"Put them into weights/{folder} in the data folder or ${ENVIRONMENT}/{folder}; the presets standard and scale run on random weights"
+            raise MissingData(folder, "no published weights there, from which the documented training starts", remedy)
+        return path
+
     def _resolve(self, case: Case) -> ResolvedRecipe:
         return resolve_hyena(self.recipes[case.variant], case)
-
-
-def _join(identity: DatasetIdentity, weights_sha256: str | None) -> DatasetIdentity:
-    """Results from other weights are as little comparable as results on other data: the hash covers both."""
-    if weights_sha256 is None:
-        return identity
-    return replace(identity, sha256=hashlib.sha256(f"{identity.sha256} {weights_sha256}".encode()).hexdigest())
 
 
 def _annotate(card: DatasetCard, variant: HyenaRecipe, weights: Weights | None) -> DatasetCard:
@@ -121,4 +123,4 @@ def _annotate(card: DatasetCard, variant: HyenaRecipe, weights: Weights | None) 
         note = f"backbone: random weights, because neither ${ENVIRONMENT}/{folder} nor weights/{folder} in the data folder is there"
     else:
         note = f"backbone: {weights.path.parent.name}/{weights.path.name}, sha256 {weights.sha256}"
-    return replace(card, identity=_join(card.identity, None if weights is None else weights.sha256), notes=(*card.notes, note))
+    return replace(card, identity=join_identity(card.identity, None if weights is None else weights.sha256), notes=(*card.notes, note))

@@ -19,6 +19,14 @@ ROOT = Path(__file__).resolve().parents[2]
 CASE = "affinity-v2/documented/train/smoke/closed"
 
 
+def is_worker(process: psutil.Process) -> bool:
+    """False also for what has just ended: a gate starts git as well, and a process may be a zombie between two looks."""
+    try:
+        return "bench.gate.worker" in process.cmdline()
+    except psutil.NoSuchProcess:
+        return False
+
+
 @contextmanager
 def gate_under_way(folder: Path) -> Iterator[tuple[subprocess.Popen[str], list[psutil.Process]]]:
     """A gate of HEAD against itself whose temporary files go to `folder`/tmp, once both workers have measured something."""
@@ -35,7 +43,7 @@ def gate_under_way(folder: Path) -> Iterator[tuple[subprocess.Popen[str], list[p
             assert process.poll() is None, process.communicate()[0]
             assert time.monotonic() < until, "no workers after 90 s"
             time.sleep(0.1)
-            workers = [child for child in gate.children(recursive=True) if child.is_running() and "bench.gate.worker" in child.cmdline()]
+            workers = [child for child in gate.children(recursive=True) if is_worker(child)]
         yield process, workers
     finally:
         process.kill()

@@ -2,7 +2,7 @@
 
 import io
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import count
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from bench.case import Case, Outcome
+from bench.case import Case, Outcome, Quantity
 from bench.gate.protocol import (
     PROTOCOL,
     Alive,
@@ -34,6 +34,8 @@ from bench.gate.protocol import (
     read_answer,
 )
 from bench.gate.worker import Worker
+from models.metrics import RESAMPLES, Metric, score_with_intervals
+from models.training import TrainingSession
 
 CASE = "affinity-v2/documented/train/smoke/closed/fp32"
 
@@ -77,6 +79,17 @@ def test_a_case_from_opening_to_quality() -> None:
     metric = scored.quality[opened.metric]
     draws = [draw for draw in scored.draws[opened.metric] if draw is not None]
     assert (metric.low, metric.high) == pytest.approx(np.percentile(draws, [2.5, 97.5]))
+
+
+def test_draws_that_agree_are_known_by_their_one_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    def evaluate(session: TrainingSession) -> Mapping[str, Quantity]:
+        right = Metric("accuracy", "share", lambda truth, prediction: float(np.mean(truth == prediction)))
+        return score_with_intervals([right], np.zeros(8), np.ones(8))
+
+    monkeypatch.setattr(TrainingSession, "evaluate", evaluate)
+    _, scored = talk(open_case(), Score(seed=42))
+    assert isinstance(scored, Scored)
+    assert (scored.quality["accuracy"].low, scored.draws) == (None, {"accuracy": [0.0] * RESAMPLES})
 
 
 def test_two_images_are_compared_by_their_packages(monkeypatch: pytest.MonkeyPatch) -> None:
