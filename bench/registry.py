@@ -13,10 +13,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from _pytest.mark.expression import Expression  # the very language of `pytest -k`, so that users learn one
-
 import models
 from bench.case import Case, Division, Phase, Preset, UsageError
+from bench.selection import compile_selection
 
 if TYPE_CHECKING:
     from models.workload import Variant, Workload  # which imports torch: what lists commands should not wait for it
@@ -74,12 +73,8 @@ def select_cases(preset: Preset | None = None, division: Division | None = None,
     Raises UsageError for a malformed expression and for one that matches nothing.
     """
     cases = [case for case in expand_cases() if preset in (None, case.preset) and division in (None, case.division)]
-    if expression:
-        try:
-            compiled = Expression.compile(expression)
-        except SyntaxError as error:
-            raise UsageError(f"--select {expression!r}: {error}; write it like pytest -k, e.g. 'affinity and not eval'") from None
-        cases = [case for case in cases if compiled.evaluate(lambda word, /, **_: word.lower() in case.id.lower())]  # noqa: B023
+    selects = compile_selection(expression)
+    cases = [case for case in cases if selects(case.id)]
     if not cases:
         asked = f"preset={preset or 'any'}, division={division or 'any'}, select={expression!r}"
         raise UsageError(f"no case matches {asked}; `python -m bench list` shows all cases")

@@ -51,11 +51,12 @@ def gate_under_way(folder: Path) -> Iterator[tuple[subprocess.Popen[str], list[p
 
 
 @pytest.mark.usefixtures("checkout")
-def test_ctrl_c_ends_the_workers_and_stores_nothing(tmp_path):
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["ctrl-c", "sigterm"])
+def test_who_is_stopped_ends_the_workers_and_stores_nothing(tmp_path, number, code):
     with gate_under_way(tmp_path) as (process, workers):
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         output, _ = process.communicate(timeout=60)
-        assert process.returncode == 130, output
+        assert process.returncode == code, output
         assert "interrupted; nothing was judged and nothing was stored" in " ".join(output.split())
         assert "Traceback" not in output
         assert [worker for worker in workers if worker.is_running()] == []
