@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import tomllib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -23,6 +24,14 @@ ROOT = Path(__file__).resolve().parents[1]
 GPU = ("--python-platform", "x86_64-manylinux_2_28", "--only-binary", ":all:")
 # in the environment without CUDA, torch has a lock of its own and its CUDA packages stay out
 CUDA = re.compile(r"(torch|triton|cuda-.*|nvidia-(?!ml-py$).*)")
+
+
+# what uv says when no index could be asked at all, or one was asked and did not manage to answer
+NO_ANSWER = re.compile(r"error sending request|timed out|HTTP status server error")
+
+
+class Unresolved(Exception):
+    """The requirements contradict each other, or uv cannot read them; the message is uv's."""
 
 
 class Unreachable(Exception):
@@ -47,9 +56,7 @@ class Lock:
                 output.write_text(present.read_text())  # uv keeps the versions it finds here
             inputs = [*self.inputs, *(["--constraint", self.below] if self.below else [])]
             options = ["--python-version", "3.11", "--generate-hashes", "--no-header", "--no-annotate", "--quiet", "--output-file", str(output)]
-            done = subprocess.run([find_uv(), "pip", "compile", *inputs, *options], cwd=ROOT, capture_output=True, text=True, check=False)
-            if done.returncode:
-                raise Unreachable(done.stderr.strip())
+            compile_lock([*inputs, *options])
             blocks = split_blocks(output.read_text())
         installed = {name for name, _ in split_blocks((ROOT / self.below).read_text())} if self.below else set()
         return "".join(text for name, text in blocks if name not in installed and not self.leave_out(name))
@@ -76,6 +83,15 @@ LOCKS = (
 )
 
 
+def compile_lock(arguments: Sequence[str]) -> None:
+    """`uv pip compile` with these arguments. Raises Unreachable only for an index that does not answer: a conflict must never pass for that."""
+    done = subprocess.run([find_uv(), "pip", "compile", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode == 2 and NO_ANSWER.search(done.stderr):  # 1: there is no solution; 2: everything else
+        raise Unreachable(done.stderr.strip())
+    if done.returncode:
+        raise Unresolved(done.stderr.strip())
+
+
 def find_uv() -> str:
     """The uv of this environment, else the one on the PATH."""
     beside = Path(sys.executable).with_name("uv")
@@ -98,8 +114,17 @@ def compare(lock: Lock) -> list[str]:
     return list(difflib.unified_diff(old.splitlines(), lock.resolve(upgrade=False).splitlines(), lock.path, "resolved now", n=1, lineterm=""))
 
 
+def compare_torch() -> list[str]:
+    """Lines to change in the lock of torch without CUDA. Its index is PyTorch's own, so this one is kept by hand: its version must be the project's."""
+    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    path = ROOT / "docker/cpu/torch.txt"
+    found = [block.split()[0] for _, block in split_blocks(path.read_text())] if path.exists() else []
+    pinned = [requirement for requirement in wanted if requirement.startswith("torch==")]
+    return list(difflib.unified_diff(found, pinned, "docker/cpu/torch.txt", "pyproject.toml", lineterm=""))
+
+
 def main(arguments: Sequence[str]) -> int:
-    """Exit codes: 0 done or no drift, 1 drift, 3 no index answered."""
+    """Exit codes: 0 done or no drift, 1 drift, 2 the requirements cannot be met or read, 3 no index answered."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--upgrade", action="store_true")
@@ -107,7 +132,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         if options.check:
             with ThreadPoolExecutor() as pool:  # uv mostly waits for the index
-                drift = [line for lines in pool.map(compare, LOCKS) for line in lines]
+                drift = [line for lines in (*pool.map(compare, LOCKS), compare_torch()) for line in lines]
             print("\n".join(drift) or "no drift")
             return 1 if drift else 0
         for lock in LOCKS:
@@ -116,9 +141,9 @@ def main(arguments: Sequence[str]) -> int:
             if changed:  # a newer date alone would make everybody's environment anew
                 path.write_text(text)
             print(lock.path, "changed" if changed else "as it was")
-    except Unreachable as reason:
+    except (Unresolved, Unreachable) as reason:
         print(f"uv could not resolve the requirements:\n{reason}", file=sys.stderr)
-        return 3
+        return 3 if isinstance(reason, Unreachable) else 2
     return 0
 
 
