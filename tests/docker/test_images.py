@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.docker.dockerfile import find_moving_origins
+
 ROOT = Path(__file__).resolve().parents[2]
 DOCKERFILES = {path.parent.name: path.read_text() for path in sorted(ROOT.glob("docker/*/Dockerfile"))}
 BASES = {image: re.search(r"^ARG BASE_IMAGE=(\S+)$", text, re.MULTILINE) for image, text in DOCKERFILES.items()}
@@ -35,18 +37,32 @@ def test_all_images_stand_on_one_base_pinned_by_digest():
 
 
 @every_image
-def test_every_stage_is_pinned(image):
-    stages = {"scratch", "${BASE_IMAGE}"}
-    for origin, name in re.findall(r"^FROM (\S+)(?: AS (\S+))?$", DOCKERFILES[image], re.MULTILINE):
-        known = origin.replace("${WITH_FLASH_ATTN}", "0") in stages and origin.replace("${WITH_FLASH_ATTN}", "1") in stages
-        assert known or re.search(r"@sha256:[0-9a-f]{64}$", origin), f"FROM {origin} may move"
-        stages.add(name)
+def test_every_image_that_a_build_takes_is_pinned(image):
+    assert find_moving_origins(DOCKERFILES[image]) == []
 
 
-@every_image
-def test_copies_come_from_pinned_stages(image):
-    for origin in re.findall(r"--from=(\S+)|from=([\w-]+)", DOCKERFILES[image]):
-        assert "".join(origin) in DOCKERFILES[image].split("FROM", 1)[1], origin
+PINNED = f"docker.io/library/python:3.11@sha256:{'a' * 64}"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "FROM nginx:latest", "from nginx:latest as second", "  FROM nginx AS second", "FROM --platform=linux/amd64 nginx AS second", "FROM nginx \\\n  AS second",
+        f"FROM {PINNED} with something", f"FROM {PINNED}0", "FROM ${OTHER}", "FROM base-${WITH_FLASH_ATTN}", "FROM",
+        "COPY --from=nginx:latest /etc/nginx /etc", "copy --chown=0 --from=nginx /a /b", "COPY --from=later /a /b", "ADD --from=${BASE_IMAGE} /a /b",
+        "RUN --mount=type=bind,from=nginx,target=/mnt true", "RUN --mount=from=nginx:1 \\\n  true", 'COPY --from="nginx" /a /b', "COPY --from= /a /b",
+    ],
+)  # fmt: skip
+def test_an_image_that_may_move_is_found_however_it_is_written(line):
+    text = f"# FROM nginx\nARG BASE_IMAGE={PINNED}\nFROM ${{BASE_IMAGE}} AS base\n{line}\nFROM base AS later\nCOPY --from=base /a /b\n"
+    assert [" ".join(found.split()) for found in find_moving_origins(text)] == [" ".join(line.replace("\\\n", " ").split())]
+
+
+def test_stages_and_digests_do_not_move():
+    lines = ["FROM base AS Second", f"from --platform=linux/amd64 {PINNED} as third", "FROM environment-${WITH_FLASH_ATTN}", "COPY --from=second /a /b"]
+    lines += [f"COPY --from={PINNED} /a /b", "RUN --mount=type=bind,source=a,from=third,target=/b true"]
+    stages = "FROM base AS environment-0\nFROM base AS environment-1"
+    assert find_moving_origins("\n".join([f"ARG BASE_IMAGE={PINNED}", "FROM ${BASE_IMAGE} AS base", stages, *lines])) == []
 
 
 @every_image
