@@ -25,6 +25,7 @@ PRODUCT_SHARE = 1 / 3  # of the datasheet's peak: small boards throttle at their
 COPY_SHARE = 1 / 2  # of the datasheet's bandwidth
 BUSY_SHARE = 0.25  # of all cores: from here on a CPU's times are no longer its own
 STOLEN_SHARE = 0.05  # a host that takes this much takes it in bursts, which no median of a few rounds outlasts
+LEAST_DRIVER = {12: "525", 13: "580"}  # of each CUDA major version; CUDA Compatibility guide, table 1
 GIB = 1 << 30
 
 
@@ -60,7 +61,7 @@ def check_fitness(profile: Profile, device: torch.device, *, results: Path, cali
             remedy = "Install the NVIDIA driver, or give the container its GPU (driver: nvidia, capabilities: [gpu, utility, compute])."
             findings.append(_judge("nvml", ok=False, message=f"no GPU can be asked: {board}", wanted="an NVIDIA driver that answers", remedy=remedy))
         else:
-            findings += _check_board(profile, board)
+            findings += _check_board(profile, board, None if emulated else torch.version.cuda)
         build = [] if emulated else _check_torch_build(None if isinstance(board, str) else board)
     elif profile.device == "mps":
         remedy = "This torch cannot use the Apple GPU: choose --profile cpu."
@@ -106,8 +107,8 @@ def _check_shared_memory(*, required: bool) -> Finding:
     return _judge("shared memory", ok=ok, message=message, wanted=f"{SHARED_MEMORY_GIB:g} GiB", remedy=remedy)
 
 
-def _check_board(profile: Profile, board: Board) -> list[Finding]:
-    checks = [_check_name(profile, board), _check_driver(profile, board), _check_free_memory(board), _check_strangers(board)]
+def _check_board(profile: Profile, board: Board, built: str | None) -> list[Finding]:
+    checks = [_check_name(profile, board), _check_driver(profile, board, built), _check_free_memory(board), _check_strangers(board)]
     return [*checks, _check_power_limit(board), _check_clocks(board.state), _check_ecc(board.state)]
 
 
@@ -122,13 +123,22 @@ def _check_name(profile: Profile, board: Board) -> Finding:
     return _judge("gpu", ok=False, message=f"found {name}", wanted=f"{profile.title} (named {profile.gpu}) for profile {profile.name}", remedy=remedy)
 
 
-def _check_driver(profile: Profile, board: Board) -> Finding:
-    driver, wanted = board.driver, profile.min_driver
+def _check_driver(profile: Profile, board: Board, built: str | None) -> Finding:
+    driver, (wanted, whose) = board.driver, find_least_driver(profile, built)
     if driver is None or wanted is None:
-        return Finding("driver", ok=True, message=f"{driver or board.unavailable.get('driver', 'unknown')}; profile {profile.name} asks for none")
+        return Finding("driver", ok=True, message=f"{driver or board.unavailable.get('driver', 'unknown')}; {whose} asks for none")
     ok = _order_version(driver) >= _order_version(wanted)
     remedy = "Install a newer NVIDIA driver on the host."
-    return _judge("driver", ok=ok, message=driver, wanted=f"{wanted} or later for profile {profile.name}", remedy=remedy)
+    return _judge("driver", ok=ok, message=driver, wanted=f"{wanted} or later for {whose}", remedy=remedy)
+
+
+def find_least_driver(profile: Profile, built: str | None) -> tuple[str | None, str]:
+    """The oldest driver that serves both the profile's GPU and a torch built for this CUDA ("13.0"; None: any), and which of the two asks for it."""
+    wanted, whose = profile.min_driver, f"profile {profile.name}"
+    of_torch = LEAST_DRIVER.get(int(built.split(".")[0])) if built else None
+    if of_torch and (wanted is None or _order_version(of_torch) > _order_version(wanted)):
+        return of_torch, f"CUDA {built}, which torch is built for"
+    return wanted, whose
 
 
 def _order_version(text: str) -> tuple[int, ...]:

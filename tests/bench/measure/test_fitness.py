@@ -1,15 +1,19 @@
 import os
+import re
+from pathlib import Path
 
 import pytest
 import torch
+from ruamel.yaml import YAML
 
 from bench.case import Precision
 from bench.measure import fitness
 from bench.measure.calibration import Calibration, calibrate_device
-from bench.measure.fitness import check_fitness, serves_capability
+from bench.measure.fitness import check_fitness, find_least_driver, serves_capability
 from bench.measure.load import Load, read_load
 from bench.profiles import load_profile
 
+ROOT = Path(__file__).resolve().parents[3]
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 A40 = load_profile("a40")
 
@@ -66,7 +70,7 @@ def test_an_unknown_gpu_is_refused_with_the_way_to_add_it(nvml, cuda_build, tmp_
 @pytest.mark.parametrize(
     ("line", "name", "message", "wanted"),
     [
-        ("driver 470.82.01", "driver", "470.82.01.", "525.60.13 or later for profile a40"),
+        ("driver 570.26", "driver", "570.26.", "580 or later for CUDA 13.0, which torch is built for"),
         ("memory 9000", "free memory", "35.6 of 45.0 GiB free.", "90 % of it"),
         ("processes 4242", "processes", "other processes use the GPU: 4242.", "a GPU of its own"),
         ("limit 250000 300000", "power limit", "250 W, default 300 W.", "the default or more"),
@@ -84,10 +88,44 @@ def test_what_makes_a_gpu_unfit(nvml, cuda_build, tmp_path, line, name, message,
     assert (found[name].message, found[name].wanted) == (message, wanted)
 
 
-@pytest.mark.parametrize("line", ["driver 525.60.13", "cuda 13020", "reasons 0x5", "ecc off", "memory 300", "processes {own}"])
+@pytest.mark.parametrize("line", ["driver 580.00", "cuda 13020", "reasons 0x5", "ecc off", "memory 300", "processes {own}"])
 def test_what_does_not(nvml, cuda_build, tmp_path, line):
     nvml.script(line.format(own=os.getpid()))
     assert refusals(check(tmp_path)) <= {"shared memory"}
+
+
+@pytest.mark.parametrize(
+    ("built", "profile", "wanted"),
+    [
+        ("13.0", "a40", "580 or later for CUDA 13.0, which torch is built for"),
+        ("12.1", "a40", "525.60.13 or later for profile a40"),
+        ("12.1", "rtx5090", "570.26 or later for profile rtx5090"),
+        ("13.0", "rtx5090", "580 or later for CUDA 13.0, which torch is built for"),
+        ("14.0", "a40", "525.60.13 or later for profile a40"),  # the check named cuda asks the driver itself
+    ],
+)
+def test_the_driver_must_serve_the_profile_and_the_cuda_of_torch(nvml, cuda_build, tmp_path, monkeypatch, built, profile, wanted):
+    monkeypatch.setattr(torch.version, "cuda", built)
+    nvml.script("driver 470.82.01")
+    assert check(tmp_path, load_profile(profile))["driver"].wanted == wanted
+
+
+def test_where_the_cases_run_on_the_cpu_the_cuda_of_torch_asks_for_no_driver(nvml, cuda_build, tmp_path):
+    nvml.script("driver 525.60.13")
+    found = check_fitness(A40, CPU, results=tmp_path, calibrate=False, emulated=True)
+    assert [finding.message for finding in found if finding.name == "driver"] == ["525.60.13"]
+
+
+def test_the_readme_asks_for_the_drivers_that_the_doctor_asks_for():
+    told = {}
+    for row, cuda, driver in re.findall(r"^\| (`bench-.*) \|[^|]*\|[^|]*CUDA (\d+)[^|]*\| (\d+) or later \|$", (ROOT / "README.md").read_text(), re.MULTILINE):
+        told |= dict.fromkeys(re.findall(r"`(bench-[\w-]+)`", row), (cuda, driver))
+    services = YAML(typ="safe").load((ROOT / "compose.yaml").read_text())["services"]
+    on_gpu = {name: service["environment"]["BENCH_PROFILE"].split(",") for name, service in services.items() if "deploy" in service}
+    assert set(told) == set(on_gpu)
+    for service, (cuda, driver) in told.items():
+        least = {find_least_driver(load_profile(profile), f"{cuda}.0")[0] for profile in on_gpu[service]}
+        assert {version.partition(".")[0] for version in least if version} == {driver}, service
 
 
 def test_readings_that_are_not_there_refuse_nothing(old_nvml, cuda_build, tmp_path):
