@@ -3,37 +3,43 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import selectors
 import socket
 import struct
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import docker
-from docker import DockerClient
-from docker.errors import DockerException, ImageNotFound
 from docker.models.containers import Container
-from docker.types import DeviceRequest
 
 from bench.case import UsageError
 from bench.gate.line import Pipe
 from bench.gate.verdict import Side
-from bench.launch.containers import CACHE, CACHE_VOLUME, DATA, GPU_CAPABILITIES, HARDENED, PYTHON
+from bench.launch.containers import DATA, FAULTS, CannotStart, Containers, attach, connect, explain_fault, find_image, remove_container, sweep_orphans
 
 HEADER = struct.Struct(">BxxxL")  # stream, size: Docker's frame around each piece of output
 STDOUT = 1
 
 
 def open_image(name: str, *, gpu: bool) -> Image:
-    """The image of that digest, if the engine has it. Raises UsageError where there is no engine or no such image."""
-    try:
-        client = docker.from_env()
-        image = client.images.get(name)
-    except ImageNotFound:
-        raise UsageError(f"the engine has no image {name}; docker pull brings it") from None
-    except DockerException as error:
-        raise UsageError(f"an image needs a running container engine: {error}; start one, or set DOCKER_HOST") from None
-    return Image(Side(name=name, identity=str(image.id)), client, gpu)
+    """The image of that digest, if the engine has it. Raises UsageError where there is no engine or no such image.
+
+    Workers of a gate that was killed are removed: they would take time from those of this one.
+    """
+    client = connect()
+    image = find_image(client, name)
+    sweep_orphans(client)
+    containers = Containers(client=client, image=image, gpu=choose_gpu(os.environ) if gpu else None, results=None, data=None)
+    return Image(Side(name=name, identity=image.digest), containers)
+
+
+def choose_gpu(variables: Mapping[str, str]) -> str:
+    """Index or UUID of the GPU that CUDA_VISIBLE_DEVICES names first, else 0. Docker's "any one" may be another than the doctor has looked at.
+
+    Docker counts as nvidia-smi does, and CUDA only under CUDA_DEVICE_ORDER=PCI_BUS_ID: among several boards a UUID is certain.
+    """
+    return variables.get("CUDA_VISIBLE_DEVICES", "").partition(",")[0].strip() or "0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,30 +47,20 @@ class Image:
     """An image with this project in it."""
 
     side: Side
-    client: DockerClient
-    gpu: bool
+    containers: Containers
 
     def start(self, log: Path, data: Path | None) -> Pipe:
-        gpus = [DeviceRequest(driver="nvidia", count=1, capabilities=GPU_CAPABILITIES)] if self.gpu else []
-        # the cache outlives a container: the image holds no bytecode, and compiling torch's modules anew takes longer than importing them
-        volumes = {CACHE_VOLUME: {"bind": CACHE, "mode": "rw"}}
-        if data is not None:
-            volumes[str(data.resolve())] = {"bind": DATA, "mode": "ro"}
-        container = self.client.containers.create(
-            self.side.identity,
-            entrypoint=[PYTHON, "-m", "bench.gate.worker"],
-            tmpfs={"/tmp": "exec,mode=1777"},  # noqa: S108  # exec: Triton loads what it has compiled
-            shm_size="1g",
-            environment={"BENCH_IMAGE_DIGEST": self.side.identity, "XDG_CACHE_HOME": CACHE, "HOME": CACHE},
-            volumes=volumes,
-            device_requests=gpus,
-            **HARDENED,
-        )
+        """Raises UsageError where the engine starts no container, e.g. for want of the GPU's runtime."""
         try:
-            return ContainerPipe(container, log)
-        except BaseException:
-            container.remove(force=True)
-            raise
+            container = replace(self.containers, data=data).create(["-m", "bench.gate.worker"])
+            try:
+                return ContainerPipe(container, log)
+            except BaseException:
+                remove_container(container)
+                raise
+        except CannotStart as error:
+            remedy = "for a GPU, install the NVIDIA Container Toolkit on the host and restart Docker"
+            raise UsageError(f"the engine starts no container of {self.side.name}: {error}; {remedy}") from None
 
     def locate(self, data: Path | None) -> str | None:
         return None if data is None else DATA
@@ -75,14 +71,13 @@ class ContainerPipe:
 
     def __init__(self, container: Container, log: Path) -> None:
         self._container, self._log = container, log
-        attached = container.attach_socket(params={"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1})
+        attached = attach(container)
         self._socket: socket.socket = getattr(attached, "_sock", attached)
         self._attached = attached  # closing this object would close the socket under it
         self._socket.settimeout(None)
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._socket, selectors.EVENT_READ)
         self._frames = b""
-        container.start()
 
     def write(self, data: bytes) -> None:
         self._socket.sendall(data)
@@ -112,13 +107,16 @@ class ContainerPipe:
         return out
 
     def explain_end(self) -> str:
-        state = self._container.wait(timeout=10)
+        try:
+            ending = f"the container ended with code {self._container.wait(timeout=10)['StatusCode']}"
+        except FAULTS as error:
+            ending = f"the container's line broke off, and the engine does not say why ({explain_fault(error)})"
         lines = self._log.read_text(errors="replace").splitlines() if self._log.exists() else []
         last = f": {lines[-1].strip()[:300]}" if lines else ""
-        return f"the container ended with code {state['StatusCode']}{last}"
+        return ending + last
 
     def close(self) -> None:
         self._selector.close()
         with contextlib.suppress(OSError):
             self._socket.close()
-        self._container.remove(force=True)
+        remove_container(self._container)

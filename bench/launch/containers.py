@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
+from http.client import CONFLICT
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +39,12 @@ HARDENED: dict[str, Any] = {  # of every container that the project starts
 GPU_CAPABILITIES = [["gpu", "utility", "compute"]]
 
 
+# of the SDK and of requests under it, whose exceptions are OSErrors: a lost connection, an answer that takes too long
+FAULTS = (DockerException, OSError)
+
+
 class CannotStart(Exception):
-    """The engine refused to start a container; the message is its own."""
+    """The engine did not start a container; the message is its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +69,7 @@ def connect() -> DockerClient:
         return DockerClient.from_env()
     except DockerException as error:
         where = os.environ.get("DOCKER_HOST", "the default socket")
-        raise UsageError(f"no Docker engine answers at {where} ({error}): start Docker, set DOCKER_HOST, or run without --engine docker") from None
+        raise UsageError(f"no Docker engine answers at {where} ({error}): start Docker, set DOCKER_HOST, or do without images") from None
 
 
 def find_image(client: DockerClient, name: str) -> Image:
@@ -76,6 +81,8 @@ def find_image(client: DockerClient, name: str) -> Image:
         services = {"assay:cpu": "bench-cpu", "assay:cuda": "bench-a40", "assay:triton2": "bench-triton2"}
         remedy = f"build it with `docker compose build {services[tag]}`" if tag in services else "build or pull it first"
         raise UsageError(f"there is no image {tag} here: {remedy}") from None
+    except FAULTS as error:
+        raise UsageError(f"the Docker engine does not say whether it has {tag} ({explain_fault(error)}): see whether `docker info` answers") from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,28 +92,27 @@ class Containers:
     client: DockerClient
     image: Image
     gpu: str | None
-    results: Path
+    results: Path | None
     data: Path | None
 
     @contextmanager
     def start(self, arguments: Sequence[str], *, memory_bytes: int | None = None) -> Iterator[Running]:
         """Runs Python with these arguments in a container that is removed at the end of the block. Raises CannotStart."""
-        container = self._create(arguments, memory_bytes)
+        container = self.create(arguments, memory_bytes=memory_bytes)
         try:
-            stream = container.attach_socket(params={"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1})
+            stream = attach(container)
             try:
-                container.start()
                 yield Running(container, stream)
-            except APIError as error:
-                raise CannotStart(str(error.explanation or error)) from None
             finally:
                 stream.close()
         finally:
-            with suppress(NotFound):  # whoever watched it may have removed it
-                container.remove(force=True)
+            remove_container(container)
 
-    def _create(self, arguments: Sequence[str], memory_bytes: int | None) -> Container:
-        mounts = [Mount(RESULTS, str(self.results.resolve()), type="bind"), Mount(CACHE, CACHE_VOLUME, type="volume")]
+    def create(self, arguments: Sequence[str], *, memory_bytes: int | None = None) -> Container:
+        """A container that will run Python with these arguments; whoever asks for it removes it. Raises CannotStart."""
+        mounts = [Mount(CACHE, CACHE_VOLUME, type="volume")]
+        if self.results:
+            mounts.append(Mount(RESULTS, str(self.results.resolve()), type="bind"))
         if self.data:
             mounts.append(Mount(DATA, str(self.data.resolve()), type="bind", read_only=True))
         gpus = [DeviceRequest(driver="nvidia", device_ids=[self.gpu], capabilities=GPU_CAPABILITIES)] if self.gpu is not None else []
@@ -117,8 +123,38 @@ class Containers:
                 labels={LABEL: name_launcher()}, mounts=mounts, device_requests=gpus, tmpfs={"/tmp": TEMPORARY}, **HARDENED,  # noqa: S108
                 shm_size=SHARED_MEMORY, mem_limit=memory_bytes, memswap_limit=memory_bytes, log_config=LogConfig(type="none"),
             )
-        except APIError as error:
-            raise CannotStart(str(error.explanation or error)) from None
+        except FAULTS as error:
+            raise CannotStart(explain_fault(error)) from None
+
+
+def attach(container: Container) -> Any:
+    """Starts a container and returns the stream of its output and input, attached before so that nothing is missed. Raises CannotStart."""
+    try:
+        stream = container.attach_socket(params={"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1})
+        try:
+            container.start()
+        except BaseException:
+            stream.close()
+            raise
+    except FAULTS as error:
+        raise CannotStart(explain_fault(error)) from None
+    return stream
+
+
+def remove_container(container: Container) -> None:
+    """Ends a container, whatever it is doing, and removes it. Another may be doing the same, or have done it."""
+    try:
+        container.remove(force=True)
+    except NotFound:
+        return
+    except APIError as error:
+        if error.status_code != CONFLICT:
+            raise
+
+
+def explain_fault(error: Exception) -> str:
+    """What went wrong between us and the engine, in its own words where it had any."""
+    return str(getattr(error, "explanation", None) or error)
 
 
 def name_launcher() -> str:
@@ -130,10 +166,11 @@ def name_launcher() -> str:
 def sweep_orphans(client: DockerClient) -> int:
     """Removes containers whose launcher on this host is gone, and returns how many there were."""
     removed = 0
-    for container in client.containers.list(all=True, filters={"label": LABEL}):
+    # one that another launcher removes while we look is no reason to stop
+    for container in client.containers.list(all=True, filters={"label": LABEL}, ignore_removed=True):
         host, pid, began = container.labels[LABEL].rsplit(":", 2)
         if host == socket.gethostname() and not _lives(int(pid), began):
-            container.remove(force=True)
+            remove_container(container)
             removed += 1
     return removed
 

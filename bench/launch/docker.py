@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import json
+import signal
 import threading
 import time
-import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
-from docker.errors import APIError
 from docker.utils.socket import STDOUT, frames_iter
 
 from bench.case import Case, ExitCode, Outcome, UsageError
-from bench.launch.containers import DATA, RESULTS, CannotStart, Containers, Image, Running
+from bench.launch.containers import DATA, FAULTS, RESULTS, CannotStart, Containers, Image, Running, explain_fault, remove_container
 from bench.launch.local import POLL_SECONDS, Ending, Limits, explain_exit, find_overrun
 from bench.measure.fitness import Finding, NotFit
 from bench.plugin import MARK
@@ -26,7 +25,9 @@ from bench.record import Environment, Machine
 if TYPE_CHECKING:
     import torch
 
-DIGESTS = "images.toml"
+EXAMINE_SECONDS = 300.0  # a doctor that calibrates takes one minute at most, on a slow disk that has not read the image yet
+STATUS_SECONDS = 30.0  # for the engine to say how a container ended whose output has ended
+SIGNALS = frozenset(map(int, signal.Signals))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,13 +46,14 @@ def examine(containers: Containers, profile: str | None, emulated: Sequence[str]
     arguments = ["-m", "bench", "doctor", "--json", *depth, f"--results={RESULTS}", *([f"--profile={profile}"] if profile else [])]
     try:
         with containers.start([*arguments, *(f"--emulated={what}" for what in emulated)]) as running:
-            said: dict[int, bytes] = {}
-            for stream, chunk in frames_iter(running.stream, tty=False):
-                said[stream] = said.get(stream, b"") + chunk
-            code = running.container.wait()["StatusCode"]
+            said = _listen(running, containers.image)
+            code = running.container.wait(timeout=STATUS_SECONDS)["StatusCode"]
     except CannotStart as error:
         remedy = "For a GPU, install the NVIDIA Container Toolkit on the host and restart Docker; `docker info` then lists the runtime nvidia."
-        raise NotFit(containers.image.tag, [Finding("container", ok=False, message=f"Docker cannot start one: {error}.", remedy=remedy)]) from None
+        raise _refuse(containers.image, f"Docker cannot start one: {error}.", remedy) from None
+    except FAULTS as error:
+        remedy = "See whether `docker info` answers, and start Docker again where it does not."
+        raise _refuse(containers.image, f"Docker: {explain_fault(error)}.", remedy) from None
     if code not in (ExitCode.OK, ExitCode.MACHINE_NOT_FIT):
         last = [line for line in b"".join(said.values()).decode(errors="replace").splitlines() if line.strip()][-1:]
         raise UsageError(f"the doctor in {containers.image.tag} ended with {code}: {''.join(last).removeprefix('error: ')}")
@@ -65,23 +67,27 @@ def examine(containers: Containers, profile: str | None, emulated: Sequence[str]
     )
 
 
-def accept_digest(image: Image, results: Path, *, allow_new: bool) -> str | None:
-    """Compares an image with the digest that made earlier records in this results folder, and keeps the digest of one seen for the first time.
+def _listen(running: Running, image: Image) -> dict[int, bytes]:
+    """All that a container says, by stream. Raises NotFit when it has not ended after EXAMINE_SECONDS: a GPU or a disk may let a process hang for ever."""
+    said: dict[int, bytes] = {}
 
-    Returns what was kept, in words, or None when it was known. Raises UsageError for another digest, unless allow_new.
-    """
-    path = results / DIGESTS
-    known: dict[str, str] = tomllib.loads(path.read_text())["images"] if path.exists() else {}
-    if known.get(image.tag) == image.digest:
-        return None
-    if image.tag in known and not allow_new:
-        raise UsageError(
-            f"{image.tag} is {image.digest}, but records in {results} were made with {known[image.tag]}: they would not be comparable. "
-            f"Go back to that image, or take this one with --allow-new-image"
-        )
-    lines = [f'"{tag}" = "{digest}"' for tag, digest in sorted((known | {image.tag: image.digest}).items())]
-    path.write_text("\n".join(["# Digest of each image that made records here; another one is refused until told --allow-new-image.", "[images]", *lines, ""]))
-    return f"{image.tag} is {image.digest}; kept in {path}"
+    def read() -> None:
+        for stream, chunk in frames_iter(running.stream, tty=False):
+            said[stream] = said.get(stream, b"") + chunk
+
+    reader = threading.Thread(target=read, daemon=True, name="doctor-output")
+    reader.start()
+    reader.join(EXAMINE_SECONDS)
+    if reader.is_alive():
+        remove_container(running.container)
+        reader.join(STATUS_SECONDS)
+        remedy = "Something on the host hangs, most likely the GPU or the disk of the results: see `nvidia-smi`, `dmesg` and the state of the folder."
+        raise _refuse(image, f"the doctor inside has not ended after {EXAMINE_SECONDS:g} s.", remedy)
+    return said
+
+
+def _refuse(image: Image, message: str, remedy: str) -> NotFit:
+    return NotFit(image.tag, [Finding("container", ok=False, message=message, remedy=remedy)])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,11 +116,13 @@ class DockerLauncher:
                 output.start()
                 overrun = _watch(output, limits, stop)
                 if overrun:
-                    running.container.remove(force=True)
+                    remove_container(running.container)
                 output.join()
+                if output.fault and not overrun:
+                    return Ending(Outcome.CRASH, f"Docker: the output broke off: {output.fault}", log)
                 return Ending(*(overrun or _explain(running, limits, log)), log)
-        except (CannotStart, APIError) as error:
-            return Ending(Outcome.CRASH, f"Docker: {error}", log)
+        except (CannotStart, *FAULTS) as error:  # whatever the engine does, the case gets its record and the run goes on
+            return Ending(Outcome.CRASH, f"Docker: {explain_fault(error)}", log)
 
 
 class _Output(threading.Thread):
@@ -124,8 +132,15 @@ class _Output(threading.Thread):
         super().__init__(daemon=True, name="container-output")
         self._stream, self._log, self._report = running.stream, log, report
         self.spoke = time.monotonic()
+        self.fault: str | None = None  # why the output ended before the container did
 
     def run(self) -> None:
+        try:
+            self._read()
+        except FAULTS as error:
+            self.fault = explain_fault(error)
+
+    def _read(self) -> None:
         pending = b""
         with self._log.open("wb") as log:
             for stream, chunk in frames_iter(self._stream, tty=False):
@@ -160,8 +175,13 @@ def _watch(output: _Output, limits: Limits, stop: Event) -> tuple[Outcome, str] 
 
 
 def _explain(running: Running, limits: Limits, log: Path) -> tuple[Outcome | None, str | None]:
-    status = running.container.wait()["StatusCode"]
+    status = running.container.wait(timeout=STATUS_SECONDS)["StatusCode"]
     running.container.reload()
     if running.container.attrs["State"]["OOMKilled"]:
         return Outcome.OOM, f"killed at the {limits.memory_bytes / 1e9:.1f} GB a case may use here; allow more with --memory"
-    return explain_exit(128 - status if status > 128 else status, log)  # a shell's way to write a signal
+    return explain_exit(read_status(status), log)
+
+
+def read_status(status: int) -> int:
+    """A container's exit status as subprocess writes it: -9 for a death by signal 9, which engines and shells write as 137. 255 is an exit code."""
+    return 128 - status if status - 128 in SIGNALS else status

@@ -160,7 +160,7 @@ def explain_exit(code: int, log: Path) -> tuple[Outcome | None, str | None]:
     if code in (0, 1):  # pytest ran the case to a verdict, so the record is the case's own
         return None, None
     if code < 0:
-        name = signal.Signals(-code).name
+        name = signal.Signals(-code).name if -code in set(map(int, signal.Signals)) else f"signal {-code}"  # real-time signals have no names
         hint = "; the system's out-of-memory killer is the usual sender" if name == "SIGKILL" else ""
         return Outcome.CRASH, f"killed by {name}{hint}; its output is in {log.name}"
     return Outcome.CRASH, f"exit code {code}: {_last_line(log)}; its output is in {log.name}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -77,21 +78,58 @@ def open_stations(wish: Wish) -> list[Station]:
 
 def _open_images(wish: Wish) -> list[Station]:
     from bench.launch.containers import Containers, connect, find_image, sweep_orphans
-    from bench.launch.docker import accept_digest, examine
+    from bench.launch.digests import check_digest, keep_digests, read_digests
+    from bench.launch.docker import examine
 
     names = wish.images or (["cpu"] if _choose_gpu(wish, "assay:cpu") is None else ["cuda"])
     client = connect()
     found = [find_image(client, name) for name in names]
     _create_folder(wish.results)
+    known = read_digests(wish.results)
+    if not wish.allow_new_image:
+        for image in found:
+            check_digest(image, known, wish.results)
     swept = sweep_orphans(client)
-    stations: list[Station] = []
-    for image in found:
-        kept = accept_digest(image, wish.results, allow_new=wish.allow_new_image)
-        containers = Containers(client=client, image=image, gpu=_choose_gpu(wish, image.tag), results=wish.results, data=wish.data)
-        examined = examine(containers, wish.profile, wish.emulated)
-        notes = [note for note in (f"removed {swept} containers of a run that is gone" if swept and not stations else None, kept) if note]
-        stations.append(Station(label=image.tag, profile=examined.profile, wish=wish, notes=notes, containers=containers, examination=examined))
-    return stations
+    places = [Containers(client=client, image=image, gpu=_choose_gpu(wish, image.tag), results=wish.results, data=wish.data) for image in found]
+    examined = [examine(containers, wish.profile, wish.emulated) for containers in places]
+    kept = keep_digests(found, wish.results)  # now that every image has been found fit: one that was not has made no record
+    gone = {found[0].tag: f"removed {swept} containers of a run that is gone"} if swept else {}
+    return [
+        Station(
+            label=containers.image.tag,
+            profile=examination.profile,
+            wish=wish,
+            notes=[notes[containers.image.tag] for notes in (gone, kept) if containers.image.tag in notes],
+            containers=containers,
+            examination=examination,
+        )
+        for containers, examination in zip(places, examined, strict=True)
+    ]
+
+
+def name_suffixes(images: Sequence[str]) -> list[str]:
+    """What is added to the name of a run for each image: its tag where there are several, so that each has a folder of its own.
+
+    Raises UsageError for images of one tag, whose records would meet in one folder.
+    """
+    if len(images) < 2:
+        return [""]
+    suffixes = [f"-{image.rpartition(':')[2]}" for image in images]
+    if len(set(suffixes)) < len(suffixes):
+        raise UsageError(f"--image {' and '.join(images)}: their runs would have the same name; give one of them another tag with `docker tag`")
+    return suffixes
+
+
+def find_run(runs: Path, stem: str, suffixes: Sequence[str]) -> str | None:
+    """Name, without suffix, of the newest run that has this stem (profile and preset) and a folder for any of these suffixes."""
+    return max((folder.name.removesuffix(suffix) for suffix in suffixes for folder in runs.glob(f"*-{stem}{suffix}")), default=None)
+
+
+def spell_resumption(command: Sequence[str], name: str) -> str:
+    """The user's own command, so that profile, images and cases stay the same, with what makes it go on with the run of that name."""
+    words = [word.partition("=")[0] for word in command]
+    more = ([] if "--name" in words else ["--name", name]) + ([] if "--resume" in words else ["--resume"])
+    return shlex.join([*command, *more])
 
 
 def _choose_gpu(wish: Wish, image: str) -> str | None:

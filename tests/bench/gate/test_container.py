@@ -9,12 +9,17 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from docker.errors import APIError
 
+import bench.gate.container as container_module
 from bench.case import UsageError
-from bench.gate.container import ContainerPipe
+from bench.gate.container import ContainerPipe, Image, choose_gpu, open_image
 from bench.gate.line import FaultKind, Line, WorkerFault
 from bench.gate.protocol import Cases, ListCases
 from bench.gate.reference import open_source
+from bench.gate.verdict import Side
+from bench.launch.containers import Containers
+from bench.launch.containers import Image as LocalImage
 
 
 class FakeContainer:
@@ -88,7 +93,7 @@ def test_an_image_needs_an_engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/no.sock")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)  # the library leaves the socket that could not connect to the collector
-        with pytest.raises(UsageError, match="needs a running container engine"), open_source("sha256:" + "0" * 64, tmp_path, gpu=False):
+        with pytest.raises(UsageError, match=r"no Docker engine answers at unix://.*no.sock"), open_source("sha256:" + "0" * 64, tmp_path, gpu=False):
             pass
         gc.collect()
 
@@ -100,3 +105,27 @@ def test_an_engine_that_does_not_answer_is_wrong_use(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("bench.gate.container.open_image", hang)
     with pytest.raises(UsageError, match="the container engine does not say what"), open_source("sha256:" + "0" * 64, tmp_path, gpu=False):
         pass
+
+
+@pytest.mark.parametrize(("variables", "gpu"), [({}, "0"), ({"CUDA_VISIBLE_DEVICES": ""}, "0"), ({"CUDA_VISIBLE_DEVICES": "1"}, "1"), ({"CUDA_VISIBLE_DEVICES": "GPU-a,GPU-b"}, "GPU-a")])
+def test_workers_get_the_gpu_that_the_doctor_looks_at(variables, gpu) -> None:
+    assert choose_gpu(variables) == gpu
+
+
+def test_an_engine_that_starts_no_container_is_told_with_what_to_do(tmp_path: Path) -> None:
+    class Engine:
+        containers = SimpleNamespace(create=lambda *_, **__: (_ for _ in ()).throw(APIError("500", explanation='could not select device driver "nvidia"')))
+
+    digest = "sha256:" + "0" * 64
+    image = Image(Side(name=digest, identity=digest), Containers(client=Engine(), image=LocalImage(digest, digest), gpu="0", results=None, data=None))
+    with pytest.raises(UsageError, match=r'starts no container of .*: could not select device driver "nvidia"; for a GPU, install the NVIDIA Container'):
+        image.start(tmp_path / "log", None)
+
+
+def test_an_image_is_opened_by_digest_and_what_a_killed_gate_left_is_swept(monkeypatch: pytest.MonkeyPatch) -> None:
+    swept: list[object] = []
+    engine = SimpleNamespace(images=SimpleNamespace(get=lambda name: SimpleNamespace(id="sha256:" + "1" * 64)))
+    monkeypatch.setattr(container_module, "connect", lambda: engine)
+    monkeypatch.setattr(container_module, "sweep_orphans", swept.append)
+    opened = open_image("assay:cpu@sha256:" + "1" * 64, gpu=False)
+    assert (opened.side.identity, opened.containers.gpu, swept) == ("sha256:" + "1" * 64, None, [engine])

@@ -3,39 +3,16 @@
 import os
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 import pytest
 from docker.errors import ImageNotFound
 
 from bench.case import UsageError
-from bench.launch.containers import Image, find_image
-from bench.launch.docker import accept_digest
+from bench.launch.containers import find_image
 from bench.launch.stations import Engine, Wish, _choose_gpu, open_stations
 
 ROOT = Path(__file__).resolve().parents[3]
-OLD, NEW = (f"sha256:{digit * 64}" for digit in "ab")
-
-
-def kept(results):
-    return tomllib.loads((results / "images.toml").read_text())["images"]
-
-
-def test_the_first_digest_of_an_image_is_kept_and_said(tmp_path):
-    assert accept_digest(Image("assay:cuda", OLD), tmp_path, allow_new=False) == f"assay:cuda is {OLD}; kept in {tmp_path / 'images.toml'}"
-    assert accept_digest(Image("assay:cuda", OLD), tmp_path, allow_new=False) is None
-    assert accept_digest(Image("assay:triton2", NEW), tmp_path, allow_new=False) is not None
-    assert kept(tmp_path) == {"assay:cuda": OLD, "assay:triton2": NEW}
-
-
-def test_another_digest_is_refused_unless_told(tmp_path):
-    accept_digest(Image("assay:cuda", OLD), tmp_path, allow_new=False)
-    with pytest.raises(UsageError, match=f"assay:cuda is {NEW}, but records in .* were made with {OLD}.*--allow-new-image"):
-        accept_digest(Image("assay:cuda", NEW), tmp_path, allow_new=False)
-    assert kept(tmp_path) == {"assay:cuda": OLD}
-    accept_digest(Image("assay:cuda", NEW), tmp_path, allow_new=True)
-    assert kept(tmp_path) == {"assay:cuda": NEW}
 
 
 class EmptyEngine:
@@ -73,7 +50,7 @@ def test_no_engine_is_one_clear_line_and_exit_2(tmp_path):
     done = subprocess.run(command, cwd=ROOT, env=os.environ | {"DOCKER_HOST": f"unix://{tmp_path}/none.sock"}, capture_output=True, text=True, timeout=240)
     assert done.returncode == 2
     assert done.stderr.startswith(f"error: no Docker engine answers at unix://{tmp_path}/none.sock (")
-    assert done.stderr.endswith("start Docker, set DOCKER_HOST, or run without --engine docker\n")
+    assert done.stderr.endswith("start Docker, set DOCKER_HOST, or do without images\n")
     assert not (tmp_path / "results").exists()
 
 
