@@ -29,7 +29,7 @@ from bench.display import (
     print_table,
     report_errors,
 )
-from bench.launch.stations import Engine, Station, Wish, open_stations
+from bench.launch.stations import Engine, Station, Wish, find_run, name_suffixes, open_stations, spell_resumption
 
 if TYPE_CHECKING:
     from bench.launch.campaign import Campaign
@@ -162,25 +162,26 @@ def run(
         raise UsageError(f"--data {data}: no such folder; `python -m bench data fetch --to {data}` fills one")
     if words:
         raise UsageError(f"{words[0]!r} is not an option; cases are chosen with --select, e.g. --select '{' and '.join(words)}'")
-    if resume and name and not (out / "runs" / name).is_dir():
+    suffixes = name_suffixes(image or ())
+    if resume and name and not any((out / "runs" / f"{name}{suffix}").is_dir() for suffix in suffixes):
         raise UsageError(f"--resume --name {name}: there is no such run in {out / 'runs'}; leave out --name for the newest, or --resume for a new one")
     cases = select_cases(preset, division, select)
     typed = ("python", "-m", "bench", *sys.argv[1:])
     wish = Wish(profile=profile, engine=engine, images=image or (), gpu=gpu, allow_new_image=allow_new_image, emulated=tuple(emulated or ()), results=out,
                 data=data, command=typed)  # fmt: skip
     stations = _open_stations(wish)
+    name = name or _name_run(out, f"{stations[0].profile.name}-{preset}", suffixes, resume=resume)
     taken: dict[str, list[Record]] = {}
-    for station in stations:
+    for station, suffix in zip(stations, suffixes, strict=True):
         for note in station.notes:
             errors.print(note, markup=False, soft_wrap=True)
-        suffix = f"-{station.label.rpartition(':')[2]}" if len(stations) > 1 else ""
-        store = RunStore.create(out / "runs", f"{name}{suffix}" if name else _name_run(out, f"{station.profile.name}-{preset}{suffix}", resume=resume))
+        store = RunStore.create(out / "runs", f"{name}{suffix}")
         width = jobs or (2 if preset is Preset.SMOKE and station.profile.device == "cpu" else 1)
         allowed = int(memory * 1e9) if memory else int(psutil.virtual_memory().available * 0.9 / width)
         limits = Limits(wall_seconds=timeout, silent_seconds=silence, memory_bytes=allowed)
         campaign = Campaign(cases=cases, store=store, profile=station.profile, launcher=station.open(store.folder), data=data, seed=seed, limits=limits,
                             command=typed, emulated=wish.emulated, resume=resume, jobs=width)  # fmt: skip
-        taken[station.label] = _execute(campaign, name or store.folder.name, quiet=json)
+        taken[station.label] = _execute(campaign, name, quiet=json)
     pages = write_pages(out)
     records = [record for found in taken.values() for record in found]
     if json:
@@ -206,7 +207,7 @@ def _execute(campaign: Campaign, name: str, *, quiet: bool) -> list[Record]:
         with RunDisplay(len(campaign.cases), quiet=quiet) as display:
             return campaign.execute(display)
     except KeyboardInterrupt:
-        errors.print(f"interrupted; every finished case is recorded. Go on with: python -m bench run --resume --name {name}", soft_wrap=True)
+        errors.print(f"interrupted; every finished case is recorded. Go on with: {spell_resumption(campaign.command, name)}", markup=False, soft_wrap=True)
         raise typer.Exit(130) from None
 
 
@@ -297,9 +298,9 @@ app.command("import", epilog="Example: `python -m bench import benchmark.json`")
 app.command(epilog=cli_completion.EXAMPLES)(cli_completion.completion)
 
 
-def _name_run(out: Path, suffix: str, *, resume: bool) -> str:
-    existing = sorted(folder.name for folder in (out / "runs").glob(f"*-{suffix}")) if resume else []
-    return existing[-1] if existing else f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{suffix}"
+def _name_run(out: Path, stem: str, suffixes: Sequence[str], *, resume: bool) -> str:
+    existing = find_run(out / "runs", stem, suffixes) if resume else None
+    return existing or f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{stem}"
 
 
 def main() -> None:

@@ -177,7 +177,8 @@ def test_what_a_killed_launcher_leaves_ends_by_itself_and_is_swept_and_ctrl_c_le
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 130, output
     assert "removed 1 containers of a run that is gone" in output
-    assert "--resume --name interrupted" in output
+    assert f"Go on with: python -m bench run --engine docker --image cpu --out {host.results} " in output
+    assert "--name interrupted --resume" in output
     (record,) = RunStore(host.results / "runs" / "interrupted").read()
     assert (record.outcome, record.reason) == ("crash", "interrupted by the user")
     assert host.containers() == []

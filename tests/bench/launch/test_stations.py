@@ -1,0 +1,114 @@
+"""Where a run takes place, and what its folders are called, so that --resume finds them again."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from typer.testing import CliRunner
+
+from bench import cli
+from bench.case import UsageError
+from bench.launch import containers, docker
+from bench.launch.containers import Image
+from bench.launch.digests import read_digests
+from bench.launch.docker import Examination
+from bench.launch.stations import Engine, Station, Wish, find_run, name_suffixes, open_stations, spell_resumption
+from bench.measure.fitness import Finding, NotFit
+from bench.profiles import load_profile
+from bench.record import RunStore
+
+ROOT = Path(__file__).resolve().parents[3]
+RUN = ("run", "--engine", "docker", "--image", "cpu", "--image", "cuda", "--profile", "cpu", "--select", "affinity-v1/documented/train", "--division", "closed")
+
+
+def wish(results, **more):
+    told = {"profile": "cpu", "engine": Engine.DOCKER, "images": ("cpu", "triton2"), "gpu": None, "allow_new_image": False, "emulated": ()}
+    return Wish(**(told | {"results": results, "data": None, "command": ("bench",)} | more))
+
+
+@pytest.fixture
+def engine(monkeypatch):
+    """An engine with every image; `engine.unfit` is where the doctor refuses."""
+    state = SimpleNamespace(unfit=None)
+
+    def examine(place, profile, emulated):
+        if place.image.tag == state.unfit:
+            raise NotFit(place.image.tag, [Finding("gpu", ok=False, message="found none.", remedy="Buy one.")])
+        return Examination(profile=load_profile(profile), machine=None, environment=None)
+
+    monkeypatch.setattr(containers, "connect", lambda: None)
+    monkeypatch.setattr(containers, "find_image", lambda client, name: Image(f"assay:{name}", f"sha256:{name}"))
+    monkeypatch.setattr(containers, "sweep_orphans", lambda client: 2)
+    monkeypatch.setattr(docker, "examine", examine)
+    return state
+
+
+def test_digests_are_kept_once_every_image_was_found_fit(engine, tmp_path):
+    engine.unfit = "assay:triton2"
+    with pytest.raises(NotFit):
+        open_stations(wish(tmp_path))
+    assert list(tmp_path.iterdir()) == []
+    engine.unfit = None
+    stations = open_stations(wish(tmp_path))
+    kept = [f"assay:{name} is sha256:{name}; kept in {tmp_path / 'images.toml'}" for name in ("cpu", "triton2")]
+    assert [station.notes for station in stations] == [["removed 2 containers of a run that is gone", kept[0]], [kept[1]]]
+    assert read_digests(tmp_path) == {"assay:cpu": "sha256:cpu", "assay:triton2": "sha256:triton2"}
+
+
+def test_another_digest_is_refused_before_anything_is_examined_unless_told(engine, tmp_path):
+    (tmp_path / "images.toml").write_text('[images]\n"assay:triton2" = "sha256:old"\n')
+    engine.unfit = "assay:cpu"
+    with pytest.raises(UsageError, match=r"assay:triton2 is sha256:triton2, but records in .* were made with sha256:old"):
+        open_stations(wish(tmp_path))
+    engine.unfit = None
+    open_stations(wish(tmp_path, allow_new_image=True))
+    assert read_digests(tmp_path)["assay:triton2"] == "sha256:triton2"
+
+
+@pytest.mark.parametrize(("images", "suffixes"), [((), [""]), (("cuda",), [""]), (("cuda", "registry.example/assay:2"), ["-cuda", "-2"])])
+def test_each_of_several_images_has_a_folder_of_its_own(images, suffixes):
+    assert name_suffixes(images) == suffixes
+
+
+def test_images_of_one_tag_are_refused():
+    with pytest.raises(UsageError, match="--image mine:1 and yours:1: their runs would have the same name"):
+        name_suffixes(("mine:1", "yours:1"))
+
+
+def test_the_newest_run_is_found_by_any_of_its_folders(tmp_path):
+    for name in ("1-cpu-smoke", "2-cpu-smoke-cpu", "2-cpu-smoke-cuda", "3-cpu-smoke-cpu", "4-a40-smoke-cpu"):
+        (tmp_path / name).mkdir()
+    assert find_run(tmp_path, "cpu-smoke", [""]) == "1-cpu-smoke"
+    assert find_run(tmp_path, "cpu-smoke", ["-cpu", "-cuda"]) == "3-cpu-smoke"
+    assert find_run(tmp_path, "t4-smoke", ["-cpu", "-cuda"]) is None
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        ("python -m bench run --preset smoke", "python -m bench run --preset smoke --name one --resume"),
+        ("python -m bench run --name one --image cpu --image cuda", "python -m bench run --name one --image cpu --image cuda --resume"),
+        ("python -m bench run --name=one --resume", "python -m bench run --name=one --resume"),
+    ],
+)
+def test_the_way_to_go_on_is_the_users_own_command(command, told):
+    assert spell_resumption(command.split(), "one") == told
+
+
+def test_words_with_blanks_stay_one_word():
+    assert spell_resumption(("bench", "--select", "affinity and train", "--resume"), "one") == "bench --select 'affinity and train' --resume --name one"
+
+
+def test_a_run_of_two_images_is_resumed_by_its_name(tmp_path, monkeypatch):
+    stations = [Station(label=f"assay:{image}", profile=load_profile("cpu"), wish=wish(tmp_path)) for image in ("cpu", "cuda")]
+    monkeypatch.setattr(cli, "open_stations", lambda told: stations)
+    command = [*RUN, "--out", str(tmp_path), "--name", "pair"]
+    refused = CliRunner().invoke(cli.app, [*command, "--resume"])
+    assert refused.exit_code == 2
+    assert "--resume --name pair: there is no such run in" in " ".join(refused.output.split())
+    RunStore.create(tmp_path / "runs", "pair-cpu")  # the second image had not begun
+    for _ in range(2):
+        done = CliRunner().invoke(cli.app, [*command, "--resume"])
+        assert done.exit_code == 0, done.output
+    assert [[record.outcome for record in RunStore(tmp_path / "runs" / f"pair-{image}").read()] for image in ("cpu", "cuda")] == [["ok"], ["ok"]]
+    assert not (tmp_path / "runs" / "pair").exists()
