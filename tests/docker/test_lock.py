@@ -35,7 +35,7 @@ def project(tmp_path: Path) -> Path:
 
 def check(project: Path, dependencies: list[str], **variables: str) -> subprocess.CompletedProcess[str]:
     (project / "pyproject.toml").write_text(PROJECT.format(dependencies=dependencies))
-    command = [sys.executable, project / "docker" / "lock.py", "--check"]
+    command: list[str | Path] = [sys.executable, project / "docker" / "lock.py", "--check"]
     return subprocess.run(command, env=os.environ | {"UV_HTTP_RETRIES": "0"} | variables, capture_output=True, text=True)
 
 

@@ -6,12 +6,13 @@ import socket
 import struct
 import threading
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import requests
 from docker.errors import APIError, DockerException, NotFound
 
-from bench.case import Outcome
+from bench.case import Outcome, Preset
 from bench.launch import docker as launching
 from bench.launch.containers import HARDENED, LABEL, CannotStart, Containers, Image, name_launcher, remove_container, sweep_orphans
 from bench.launch.docker import DockerLauncher, examine, read_status
@@ -20,6 +21,7 @@ from bench.measure.fitness import NotFit
 from bench.registry import select_cases
 
 IMAGE = Image("assay:cpu", f"sha256:{'a' * 64}")
+NOBODY: Any = None  # the machine of records that no test here reads
 LIMITS = Limits(wall_seconds=60, silent_seconds=60, memory_bytes=1 << 30)
 FAULTS = [
     APIError("500", explanation="no space left on device"),
@@ -104,8 +106,8 @@ def place(engine, **more):
 
 
 def launch(engine, tmp_path):
-    launcher = DockerLauncher(containers=place(engine, results=tmp_path), run=tmp_path / "runs" / "one", machine=None, environment=None)
-    case, *_ = select_cases("smoke", None, "affinity-v1")
+    launcher = DockerLauncher(containers=place(engine, results=tmp_path), run=tmp_path / "runs" / "one", machine=NOBODY, environment=NOBODY)
+    case, *_ = select_cases(Preset.SMOKE, None, "affinity-v1")
     log = tmp_path / "logs" / "case.log"
     return launcher.launch(case, [], LIMITS, log, lambda *said: None, threading.Event())
 

@@ -1,7 +1,7 @@
 """Where a run takes place, and what its folders are called, so that --resume finds them again."""
 
-from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -17,12 +17,12 @@ from bench.measure.fitness import Finding, NotFit
 from bench.profiles import load_profile
 from bench.record import RunStore
 
-ROOT = Path(__file__).resolve().parents[3]
+NOBODY: Any = None
 RUN = ("run", "--engine", "docker", "--image", "cpu", "--image", "cuda", "--profile", "cpu", "--select", "affinity-v1/documented/train", "--division", "closed")
 
 
 def wish(results, **more):
-    told = {"profile": "cpu", "engine": Engine.DOCKER, "images": ("cpu", "triton2"), "gpu": None, "allow_new_image": False, "emulated": ()}
+    told: dict[str, Any] = {"profile": "cpu", "engine": Engine.DOCKER, "images": ("cpu", "triton2"), "gpu": None, "allow_new_image": False, "emulated": ()}
     return Wish(**(told | {"results": results, "data": None, "command": ("bench",)} | more))
 
 
@@ -34,7 +34,7 @@ def engine(monkeypatch):
     def examine(place, profile, emulated):
         if place.image.tag == state.unfit:
             raise NotFit(place.image.tag, [Finding("gpu", ok=False, message="found none.", remedy="Buy one.")])
-        return Examination(profile=load_profile(profile), machine=None, environment=None)
+        return Examination(profile=load_profile(profile), machine=NOBODY, environment=NOBODY)
 
     monkeypatch.setattr(containers, "connect", lambda: None)
     monkeypatch.setattr(containers, "find_image", lambda client, name: Image(f"assay:{name}", f"sha256:{name}"))

@@ -117,7 +117,7 @@ def test_where_the_cases_run_on_the_cpu_the_cuda_of_torch_asks_for_no_driver(nvm
 
 
 def test_the_readme_asks_for_the_drivers_that_the_doctor_asks_for():
-    told = {}
+    told: dict[str, tuple[str, str]] = {}
     for row, cuda, driver in re.findall(r"^\| (`bench-.*) \|[^|]*\|[^|]*CUDA (\d+)[^|]*\| (\d+) or later \|$", (ROOT / "README.md").read_text(), re.MULTILINE):
         told |= dict.fromkeys(re.findall(r"`(bench-[\w-]+)`", row), (cuda, driver))
     services = YAML(typ="safe").load((ROOT / "compose.yaml").read_text())["services"]
