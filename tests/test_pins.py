@@ -30,6 +30,13 @@ def test_every_dependency_is_locked_for_the_cpu() -> None:
     assert {re.split(r"[=<>\[ ]", name)[0].lower() for name in wanted} - locked == set()
 
 
+def test_ci_runs_in_the_base_of_the_images() -> None:
+    """Pinned in one more place, and refreshed with them."""
+    (base,) = re.findall(r"^ARG BASE_IMAGE=(\S+)$", (ROOT / "docker" / "cpu" / "Dockerfile").read_text(), re.MULTILINE)
+    images = [image for path in (ROOT / ".github" / "workflows").glob("*.yml") for image in re.findall(r"^\s*(?:image|container):\s*(\S+)$", path.read_text(), re.MULTILINE)]
+    assert images == [base]
+
+
 def test_actions_are_pinned_by_commit() -> None:
     for workflow in (ROOT / ".github" / "workflows").glob("*.yml"):
         for action in re.findall(r"uses:\s*(\S+)", workflow.read_text()):

@@ -6,6 +6,7 @@
     engine.py base             a Debian 12 image with Python 3.11, built from packages: assay-base:bookworm
     engine.py fake-gpu 'NVIDIA A40'    a scripted board behind `driver: nvidia`; `fake-gpu --remove` takes it out
     engine.py status           exit code 0 when it answers, 1 when not
+    engine.py fit              exit code 0 when an engine can run on this machine, 3 and the reason when not
     engine.py stop             ends it and removes all of it but the downloads
 
 Needs root with CAP_SYS_ADMIN, apt and dpkg, and for fake-gpu a C compiler. Standard library only: it runs before any environment does.
@@ -27,7 +28,7 @@ from pathlib import Path
 
 from base_image import build_base
 from fake_gpu import place_gpu, remove_gpu
-from packages import EngineError, find_cache, unpack_tools
+from packages import EngineError, UnfitHereError, check_system, find_cache, unpack_tools
 
 CAP_SYS_ADMIN = 21
 START_SECONDS = 60.0
@@ -65,7 +66,7 @@ class Engine:
         """Brings the daemon up; does nothing when it is up already."""
         if (self.tools / "usr/bin/docker").exists() and self.answers():
             return
-        explain_unfit()
+        check_fitness()
         if len(str(self.folder)) > 70:
             raise EngineError(f"{self.folder} is too long a path for the sockets below it; name a shorter one with --dir")
         for folder in (self.tools, self.hooks, self.folder / "client"):
@@ -86,6 +87,13 @@ class Engine:
         with self.log.open("ab") as log:
             daemon = subprocess.Popen([usr / "sbin/dockerd", *options], env=os.environ | {"PATH": path}, stdin=subprocess.DEVNULL, stdout=log,
                                       stderr=log, start_new_session=True)  # fmt: skip
+        try:
+            self._wait(daemon)
+        except BaseException:  # Ctrl-C too: nobody would know of a daemon that came up later
+            self.halt()
+            raise
+
+    def _wait(self, daemon: subprocess.Popen[bytes]) -> None:
         deadline = time.monotonic() + START_SECONDS
         while not self.answers():
             if daemon.poll() is not None or time.monotonic() > deadline:
@@ -95,7 +103,9 @@ class Engine:
     def halt(self) -> None:
         """Ends the daemon, its containers, and what it mounted; images stay."""
         pidfile = self.folder / "dockerd.pid"
-        pids = [int(pidfile.read_text())] if pidfile.exists() else []
+        noted = pidfile.read_text().strip() if pidfile.exists() else ""
+        # the file may be of a daemon that was killed, and its number another program's by now
+        pids = [pid for pid in find_processes(self.folder) if str(pid) == noted]
         for pid in pids:
             send(pid, signal.SIGTERM)
         deadline = time.monotonic() + STOP_SECONDS
@@ -127,16 +137,17 @@ class Engine:
         self._spawn()
 
 
-def explain_unfit() -> None:
-    """Raises EngineError, with the reason, where no engine can run."""
+def check_fitness() -> None:
+    """Raises UnfitHereError, with the reason, where no engine can run."""
     if sys.platform != "linux":
-        raise EngineError("a Docker engine needs Linux; use Docker Desktop here")
+        raise UnfitHereError("a Docker engine needs Linux; use Docker Desktop here")
     status = Path("/proc/self/status").read_text()
     capabilities = int(status.split("CapEff:")[1].split()[0], 16)
     if os.geteuid() != 0 or not capabilities >> CAP_SYS_ADMIN & 1:
-        raise EngineError("a Docker engine needs root with CAP_SYS_ADMIN: run this as root, or use an engine that is there")
+        raise UnfitHereError("a Docker engine needs root with CAP_SYS_ADMIN: run this as root, or use an engine that is there")
     if "overlay" not in Path("/proc/filesystems").read_text():
-        raise EngineError("this kernel has no overlay file system")
+        raise UnfitHereError("this kernel has no overlay file system")
+    check_system()
 
 
 def send(pid: int, number: signal.Signals) -> None:
@@ -181,7 +192,7 @@ def parse_command(arguments: Sequence[str]) -> argparse.Namespace:
     default = Path(tempfile.gettempdir()) / "assay-engine"
     parser.add_argument("--dir", type=Path, default=default, help=f"where the engine lives while it runs (default: {default})")
     commands = parser.add_subparsers(dest="command", required=True)
-    for name in ("start", "stop", "status", "env"):
+    for name in ("start", "stop", "status", "fit", "env"):
         commands.add_parser(name)
     base = commands.add_parser("base", help="make a base image from Debian packages")
     base.add_argument("--compiler", action="store_true", help="with gcc, as the GPU images need it; its name ends in -gcc")
@@ -205,6 +216,8 @@ def run(command: argparse.Namespace) -> int:
             up = engine.answers()
             print(f"an engine {'answers' if up else 'does not answer'} in {engine.folder}")
             return 0 if up else 1
+        case "fit":
+            check_fitness()
         case "env":
             print("\n".join(f"export {name}={shlex.quote(value)}" for name, value in engine.variables.items()))
         case "base":
@@ -223,12 +236,12 @@ def run(command: argparse.Namespace) -> int:
 
 
 def main() -> int:
-    """Exit codes: 0 done, 1 not running (status), 2 it cannot be done here, with the reason."""
+    """Exit codes: 0 done, 1 not running (status), 2 it went wrong, 3 no engine can run on this machine; each with the reason."""
     try:
         return run(parse_command(sys.argv[1:]))
     except (EngineError, subprocess.CalledProcessError) as error:
         print(f"engine.py: {error}", file=sys.stderr)
-        return 2
+        return 3 if isinstance(error, UnfitHereError) else 2
 
 
 if __name__ == "__main__":

@@ -1,12 +1,14 @@
 """One throw-away Docker engine for all tests of containers: its base image, assay:cpu, and a scripted GPU on demand."""
 
 import os
+import re
 import subprocess
 import sys
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -14,7 +16,8 @@ ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "docker" / "engine" / "engine.py"
 BASE = "assay-base:bookworm"
 PIP_MARKER = uuid.uuid4().hex  # stands in the pip settings of the build; new each time, for these tests lie in the image
-CANNOT_START = 2
+UNFIT_HERE = 3  # exit code of engine.py; with any other one it is broken
+NO_INDEX = re.compile(r"\(from versions: none\)|connection", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -48,10 +51,17 @@ class Engine:
 
 def ask(folder: Path, *arguments: str) -> str:
     done = subprocess.run([sys.executable, SCRIPT, "--dir", folder, *arguments], capture_output=True, text=True)
-    if arguments == ("start",) and done.returncode == CANNOT_START:
-        pytest.skip(f"no Docker engine can run here: {done.stderr.strip()}")
+    if arguments == ("start",) and done.returncode == UNFIT_HERE:
+        skip(f"no Docker engine can run here: {done.stderr.strip()}")
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def skip(reason: str) -> NoReturn:
+    """Skips the test, but where .ci/run has found this machine fit for an engine: there nothing may be missing."""
+    if os.environ.get("ASSAY_ENGINE") == "required":
+        pytest.fail(f"ASSAY_ENGINE=required, but {reason}")
+    pytest.skip(reason)
 
 
 def find_wheels() -> Path:
@@ -59,8 +69,10 @@ def find_wheels() -> Path:
     cache = os.environ.get("ASSAY_ENGINE_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "assay" / "engine"
     folder = Path(cache) / "wheels-cpu"
     done = subprocess.run([sys.executable, ROOT / "docker" / "build.py", "cpu", "--save-wheels", folder], capture_output=True, text=True)
+    if done.returncode and not NO_INDEX.search(done.stderr):
+        pytest.fail(f"the wheels of the cpu image cannot be downloaded: {done.stderr.strip()[-2000:]}")  # e.g. another hash than the lock's
     if done.returncode:
-        pytest.skip(f"the wheels of the cpu image cannot be downloaded here: {done.stderr.strip()[-500:]}")
+        skip(f"the wheels of the cpu image cannot be downloaded here: {done.stderr.strip()[-500:]}")
     return folder
 
 
@@ -69,12 +81,11 @@ def bare_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     """The engine with its base image and nothing else. $ASSAY_TEST_ENGINE names one that runs already and is left running."""
     running = os.environ.get("ASSAY_TEST_ENGINE")
     folder = Path(running) if running else tmp_path_factory.mktemp("engine")
-    ask(folder, "start")
-    lines = [line.removeprefix("export ").split("=", 1) for line in ask(folder, "env").splitlines()]
-    engine = Engine(folder, {name: value.strip("'") for name, value in lines})
     try:
+        ask(folder, "start")
+        lines = [line.removeprefix("export ").split("=", 1) for line in ask(folder, "env").splitlines()]
         ask(folder, "base")
-        yield engine
+        yield Engine(folder, {name: value.strip("'") for name, value in lines})
     finally:
         if not running:
             ask(folder, "stop")
