@@ -31,10 +31,17 @@ TAGS = ["linux_x86_64", *(f"manylinux{alias}_x86_64" for alias in ("1", "2010", 
 WHEELS = ["--no-deps", "--require-hashes", "--python-version", "3.11", "--only-binary", ":all:", *(f"--platform={tag}" for tag in TAGS)]
 
 
-def find_locks(image: str) -> list[Path]:
-    """What the image installs; torch's own lock first where it has one."""
+def find_locks(image: str, *, with_flash_attn: bool = False) -> list[Path]:
+    """What the image installs, in this order; torch's own lock first where it has one."""
     folder = ROOT / "docker" / image
-    return [lock for lock in (folder / "torch.txt", folder / "requirements.txt") if lock.exists()]
+    last = [folder / "flash-attn.txt"] if with_flash_attn else []
+    return [lock for lock in (folder / "torch.txt", folder / "requirements.txt", *last) if lock.exists()]
+
+
+def hash_locks(locks: Sequence[Path]) -> str:
+    """sha256 of what `sha256sum` says of the locks, which each image keeps in /opt/assay/locks.sha256."""
+    said = "".join(f"{hashlib.sha256(lock.read_bytes()).hexdigest()}  {lock.name}\n" for lock in locks)
+    return hashlib.sha256(said.encode()).hexdigest()
 
 
 def save_wheels(image: str, folder: Path) -> None:
@@ -52,17 +59,20 @@ def read_git(*arguments: str) -> str | None:
 
 
 def name_revision() -> str:
-    """The commit, with -dirty behind it when any tracked file differs."""
-    return read_git("describe", "--always", "--abbrev=40", "--dirty", "--match=") or "unknown"
+    """The commit, with -dirty behind it when any file that the image takes differs from it or is not in it, ignored by git or not."""
+    commit = read_git("rev-parse", "HEAD")
+    taken = [line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
+    byte_code = [":(exclude,glob)**/__pycache__/**", ":(exclude,glob)**/*.pyc"]  # which .dockerignore leaves out
+    changed = read_git("status", "--porcelain", "--ignored", "--", ".dockerignore", *taken, *byte_code)
+    return f"{commit}{'-dirty' if changed else ''}" if commit else "unknown"
 
 
 def list_arguments(options: argparse.Namespace) -> list[str]:
     """The build arguments: everything that may differ between two builds."""
-    lock = ROOT / "docker" / options.image / "requirements.txt"
     values = {
         "SOURCE_REVISION": name_revision(),
         "SOURCE_DATE_EPOCH": DATE,
-        "LOCK_SHA256": hashlib.sha256(lock.read_bytes()).hexdigest(),
+        "LOCK_SHA256": hash_locks(find_locks(options.image, with_flash_attn=options.with_flash_attn)),
         **({"BASE_IMAGE": options.base} if options.base else {}),
         **({"WITH_FLASH_ATTN": "1"} if options.with_flash_attn else {}),
     }

@@ -35,8 +35,10 @@ def test_the_image_is_small(engine):
 def test_the_image_is_labelled(engine):
     labels = inspect(engine)["Config"]["Labels"]
     assert labels["org.opencontainers.image.title"] == IMAGE
-    assert labels["org.opencontainers.image.revision"] == git("describe", "--always", "--abbrev=40", "--dirty", "--match=")
-    assert labels["assay.lock.sha256"] == hashlib.sha256((ROOT / "docker/cpu/requirements.txt").read_bytes()).hexdigest()
+    assert labels["org.opencontainers.image.revision"].removesuffix("-dirty") == git("rev-parse", "HEAD")
+    locks = "".join(f"{hashlib.sha256((ROOT / 'docker/cpu' / name).read_bytes()).hexdigest()}  {name}\n" for name in ("torch.txt", "requirements.txt"))
+    assert labels["assay.lock.sha256"] == hashlib.sha256(locks.encode()).hexdigest()
+    assert engine.docker(*INSIDE, f"print(open({labels['assay.locks']!r}).read(), end='')").stdout == locks
 
 
 def test_it_runs_as_anybody_but_root(engine):
@@ -44,6 +46,28 @@ def test_it_runs_as_anybody_but_root(engine):
     done = engine.docker("run", "--user", "4711:4711", *OFFLINE[1:], "--entrypoint", "python", IMAGE, "-c", script)
     assert done.stdout.split() == ["4711", "2.0", "False", "True"]
     assert inspect(engine)["Config"]["User"] == "1000:1000"
+
+
+def test_users_share_a_cache_and_nothing_in_it(engine):
+    script = """
+import os, pathlib, sys
+import json.tool  # its byte code is kept
+kept = [p for p in pathlib.Path(sys.pycache_prefix).rglob("tool.*.pyc")]
+home = pathlib.Path.home()
+(home / "note").write_text(str(os.getuid()))
+print(home, os.environ["XDG_CACHE_HOME"], len(kept), os.stat(home).st_mode & 0o777 == 0o700, sorted(os.listdir("/cache")))
+"""
+    engine.docker("volume", "create", "shared-cache")
+    said = []
+    for user in ("4711", "4712", "4711"):
+        done = engine.docker(*OFFLINE[:-2], "--user", f"{user}:{user}", "--volume", "shared-cache:/cache", "--entrypoint", "python", IMAGE, "-c", script)
+        said.append(done.stdout.strip())
+    engine.docker("volume", "rm", "shared-cache")
+    assert said == [
+        "/cache/4711 /cache/4711 1 True ['4711']",
+        "/cache/4712 /cache/4712 1 True ['4711', '4712']",
+        "/cache/4711 /cache/4711 1 True ['4711', '4712']",
+    ]
 
 
 def test_the_environment_is_the_locked_one(engine):
@@ -68,7 +92,8 @@ def test_no_byte_code_and_no_rubbish_is_inside(engine):
 
 def test_settings_of_the_building_machine_stay_out(engine):
     places = ("/assay", "/etc", "/opt", "/root", "/tmp", "/usr", "/var")
-    assert engine.docker("run", "--rm", "--network", "none", "--user", "0", "--entrypoint", "grep", IMAGE, "-rlF", PIP_MARKER, *places, check=False).stdout == ""
+    searched = engine.docker("run", "--rm", "--network", "none", "--user", "0", "--entrypoint", "grep", IMAGE, "-rlF", PIP_MARKER, *places, check=False)
+    assert (searched.returncode, searched.stdout, searched.stderr) == (1, "", "")  # 1: read everything, found nothing
     assert PIP_MARKER not in engine.docker("history", "--no-trunc", IMAGE).stdout + json.dumps(inspect(engine))
     sources = "import pathlib; print([str(p) for p in pathlib.Path('/etc/apt').rglob('*') if p.is_file() and b'deb' in p.read_bytes().split()])"
     assert engine.docker(*INSIDE, sources).stdout.strip() == "[]"
