@@ -66,7 +66,10 @@ def find_data(folder: Path, variables: Mapping[str, str]) -> list[str]:
     if folder.is_dir() and any(folder.iterdir()):
         return ["--data", str(folder)]
     if named := variables.get("BENCH_DATA"):
-        raise UsageError(f"BENCH_DATA={named} holds nothing: check the path, or fill it with `docker compose run --rm data`")
+        raise UsageError(
+            f"BENCH_DATA={named} holds nothing. A path that was not there is an empty folder of root's now: check it, remove what Docker made with "
+            f"`sudo rmdir {named}`, and name your folder; or make one that you own and fill it with `docker compose run --rm data`"
+        )
     return []
 
 
