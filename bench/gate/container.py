@@ -16,7 +16,19 @@ from docker.models.containers import Container
 from bench.case import UsageError
 from bench.gate.line import Pipe
 from bench.gate.verdict import Side
-from bench.launch.containers import DATA, FAULTS, CannotStart, Containers, attach, connect, explain_fault, find_image, remove_container, sweep_orphans
+from bench.launch.containers import (
+    DATA,
+    FAULTS,
+    CannotStart,
+    Containers,
+    attach,
+    close_stream,
+    connect,
+    explain_fault,
+    find_image,
+    remove_container,
+    sweep_orphans,
+)
 
 HEADER = struct.Struct(">BxxxL")  # stream, size: Docker's frame around each piece of output
 STDOUT = 1
@@ -73,7 +85,7 @@ class ContainerPipe:
         self._container, self._log = container, log
         attached = attach(container)
         self._socket: socket.socket = getattr(attached, "_sock", attached)
-        self._attached = attached  # closing this object would close the socket under it
+        self._attached = attached
         self._socket.settimeout(None)
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._socket, selectors.EVENT_READ)
@@ -118,5 +130,5 @@ class ContainerPipe:
     def close(self) -> None:
         self._selector.close()
         with contextlib.suppress(OSError):
-            self._socket.close()
+            close_stream(self._attached)
         remove_container(self._container)

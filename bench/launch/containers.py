@@ -104,7 +104,7 @@ class Containers:
             try:
                 yield Running(container, stream)
             finally:
-                stream.close()
+                close_stream(stream)
         finally:
             remove_container(container)
 
@@ -134,11 +134,19 @@ def attach(container: Container) -> Any:
         try:
             container.start()
         except BaseException:
-            stream.close()
+            close_stream(stream)
             raise
     except FAULTS as error:
         raise CannotStart(explain_fault(error)) from None
     return stream
+
+
+def close_stream(stream: Any) -> None:
+    """The SDK hands out a file over a socket; closing only one of the two leaves the connection open."""
+    connection = getattr(stream, "_sock", None)
+    stream.close()
+    if connection is not None:
+        connection.close()
 
 
 def remove_container(container: Container) -> None:

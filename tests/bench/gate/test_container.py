@@ -31,7 +31,7 @@ class FakeContainer:
 
     def attach_socket(self, params):
         self.calls.append("attach")
-        return SimpleNamespace(_sock=self._client)
+        return socket.SocketIO(self._client, "rw")
 
     def start(self):
         self.calls.append("start")

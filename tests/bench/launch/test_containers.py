@@ -63,7 +63,7 @@ class FakeContainer:
 
     def attach_socket(self, params):
         self._call("attach_socket")
-        return self.client
+        return socket.SocketIO(self.client, "rw")  # as the SDK does
 
     def start(self):
         self._call("start")
@@ -209,3 +209,11 @@ def test_a_container_that_does_not_start_is_removed():
     with pytest.raises(CannotStart), place(FakeEngine(container)).start(["-c", "pass"]):
         pass
     assert container.calls == ["attach_socket", "start", "remove"]
+    assert container.client.fileno() == -1
+
+
+def test_no_connection_outlives_the_block():
+    container = FakeContainer()
+    with place(FakeEngine(container)).start(["-c", "pass"]):
+        assert container.client.fileno() != -1
+    assert container.client.fileno() == -1
