@@ -1,15 +1,21 @@
 """compose.yaml and the Docker launcher on a real engine with a scripted GPU: what a user sees, and what a container cannot do."""
 
+import contextlib
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 
 import pytest
+from docker.client import DockerClient
 
+from bench.gate.container import open_image
+from bench.launch.containers import HARDENED, PYTHON, Containers, Image, name_launcher
 from bench.record import RunStore
 from tests.conftest import heed_interrupts
 
@@ -17,12 +23,34 @@ ROOT = Path(__file__).resolve().parents[2]
 FEW = ("--select", "affinity-v1/documented/train", "--division", "closed", "--preset", "smoke")
 PRETENDED = "--emulated=gpu: scripted NVML"
 LABEL = "label=assay.launcher"
+# whether the file system itself refuses: a user who is not root may not write to / anyway
 CONTAINED = """
-import os, pathlib
+import json, os, pathlib
 status = dict(line.split(":\\t", 1) for line in pathlib.Path("/proc/self/status").read_text().splitlines())
-writable = [place for place in ("/", "/assay", "/opt/assay", "/etc", "/data") if os.access(place, os.W_OK)]
-print(os.getuid(), sorted(os.listdir("/sys/class/net")), int(status["CapEff"], 16), int(status["CapBnd"], 16), status["NoNewPrivs"], writable)
+def write(folder):
+    try:
+        pathlib.Path(folder, "probe").write_text("")
+        pathlib.Path(folder, "probe").unlink()
+    except OSError as error:
+        return os.strerror(error.errno)
+    return "written"
+mounts = [line.split() for line in pathlib.Path("/proc/self/mounts").read_text().splitlines()]
+own = [place for _, place, _, options, *_ in mounts if "rw" in options.split(",") and not place.startswith(("/proc", "/sys", "/dev"))]
+print(json.dumps({
+    "read-only root": bool(os.statvfs("/").f_flag & os.ST_RDONLY), "mounted to write": sorted(own),
+    "write": {place: write(place) for place in ("/assay/results", "/cache", "/tmp")},
+    "user": os.getuid(), "network": sorted(os.listdir("/sys/class/net")),
+    "capabilities": [int(status[name], 16) for name in ("CapEff", "CapPrm", "CapBnd", "CapAmb")], "no new privileges": status["NoNewPrivs"],
+}))
 """
+
+
+def contained(user, results="written"):
+    mounted = ["/cache", "/tmp"] if results != "written" else ["/assay/results", "/cache", "/tmp"]
+    return {
+        "read-only root": True, "mounted to write": mounted, "write": {"/assay/results": results, "/cache": "written", "/tmp": "written"},
+        "user": user, "network": ["lo"], "capabilities": [0, 0, 0, 0], "no new privileges": "1",
+    }  # fmt: skip
 
 
 class Host:
@@ -30,6 +58,7 @@ class Host:
 
     def __init__(self, engine, folder: Path) -> None:
         self.engine, self.folder, self.results = engine, folder, folder / "results"
+        self.second = ""  # digest of the image in assay:cuda's place
         shutil.copytree(ROOT / "results" / "baselines", self.results / "baselines")
         os.chown(self.results, 1000, 1000)
         shutil.copy(ROOT / "compose.yaml", folder)
@@ -78,7 +107,75 @@ def test_bench_cpu_leaves_records_on_the_host(host, digest):
 
 def test_a_container_has_no_network_no_capability_and_nothing_to_write_to(host):
     done = host.compose_run("--entrypoint", "/opt/assay/bin/python", "bench-cpu", "-c", CONTAINED)
-    assert done.stdout.split("\n")[0] == "1000 ['lo'] 0 0 1 []", done.stdout + done.stderr
+    assert json.loads(done.stdout) == contained(1000)
+
+
+def probe(container):
+    """What holds inside a running container, and that the engine was asked for no less than for all containers."""
+    container.reload()
+    host = container.attrs["HostConfig"]
+    told = {"init": host["Init"], "network_mode": host["NetworkMode"], "read_only": host["ReadonlyRootfs"], "cap_drop": host["CapDrop"],
+            "security_opt": host["SecurityOpt"], "user": container.attrs["Config"]["User"], "stdin_open": container.attrs["Config"]["OpenStdin"]}  # fmt: skip
+    assert told == HARDENED
+    assert host["Privileged"] is False
+    assert container.labels == container.labels | {"assay.launcher": name_launcher()}
+    code, output = container.exec_run([PYTHON, "-c", CONTAINED])
+    assert code == 0, output
+    return json.loads(output)
+
+
+@pytest.fixture
+def client(host):
+    opened = DockerClient(base_url=host.engine.variables["DOCKER_HOST"])
+    yield opened
+    opened.close()
+
+
+def test_so_it_is_in_a_container_of_the_launcher(host, client, digest):
+    os.chown(host.results, os.getuid(), os.getgid())
+    containers = Containers(client=client, image=Image("assay:cpu", digest), gpu=None, results=host.results, data=None)
+    with containers.start(["-c", "input()"]) as running:
+        assert probe(running.container) == contained(os.getuid())
+    assert host.containers() == []
+
+
+def test_so_it_is_in_a_container_of_the_gate(host, client, digest, tmp_path, monkeypatch):
+    monkeypatch.setenv("DOCKER_HOST", host.engine.variables["DOCKER_HOST"])
+    image = open_image(digest, gpu=False)
+    with contextlib.closing(image.start(tmp_path / "log", None)), contextlib.closing(image.containers.client):
+        (container,) = client.containers.list(filters={"label": "assay.launcher"})
+        assert probe(container) == contained(os.getuid(), "Read-only file system")
+    assert host.containers() == []
+
+
+def test_what_a_killed_gate_leaves_the_next_one_removes(host, digest, monkeypatch, tmp_path):
+    script = "import sys, os, pathlib; from bench.gate.container import open_image\nopen_image(sys.argv[1], gpu=False).start(pathlib.Path(sys.argv[2]), None); os._exit(9)"
+    environment = os.environ | host.engine.variables
+    killed = subprocess.run([sys.executable, "-c", script, digest, tmp_path / "log"], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert (killed.returncode, len(host.containers())) == (9, 1), killed.stderr
+    monkeypatch.setenv("DOCKER_HOST", host.engine.variables["DOCKER_HOST"])
+    open_image(digest, gpu=False).containers.client.close()
+    assert host.containers() == []
+
+
+def test_the_services_that_need_no_gpu_start(host):
+    # the private engine makes no networks; `data` has one of its own otherwise
+    (host.folder / "offline.yaml").write_text("services: {data: {network_mode: none}}\n")
+    board = host.compose_run("board")
+    assert board.returncode == 0, board.stdout + board.stderr
+    assert {"LEADERBOARD.md", "CLAIMS.md", "index.html"} <= {path.name for path in host.results.iterdir()}
+    tested = host.compose_run("test", "tests/bench/test_numbers.py")
+    assert tested.returncode == 0, tested.stdout + tested.stderr
+    fetched = host.docker("compose", "-f", "compose.yaml", "-f", "offline.yaml", "run", "--rm", "data", "fetch", "--help")
+    assert fetched.returncode == 0, fetched.stdout + fetched.stderr
+    assert "--to" in fetched.stdout
+
+
+def test_a_data_folder_that_was_not_there_is_refused_with_a_remedy(host):
+    done = host.compose_run("bench-cpu", *FEW, BENCH_DATA=f"{host.folder}/typo")
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert f"`sudo rmdir {host.folder}/typo`" in done.stderr
+    assert (host.folder / "typo").stat().st_uid == 0
 
 
 def test_results_that_are_missing_are_a_clear_error_and_are_not_created(host):
@@ -100,7 +197,8 @@ def test_results_that_cannot_be_written_are_refused_with_a_remedy(host):
 @pytest.fixture
 def a40(host):
     """A scripted A40, and the cpu image in the place of the cuda image: CUDA itself is not faked."""
-    host.docker("tag", "assay:cpu", "assay:cuda")
+    (host.folder / "cuda").mkdir()
+    host.second = host.engine.relabel("assay:cuda", host.folder / "cuda")
     host.engine.fake_gpu("NVIDIA A40")
     return host
 
@@ -141,10 +239,11 @@ def test_the_launcher_runs_the_same_cases_in_two_images_side_by_side(a40, digest
     done = launch(a40, *again, *FEW, "--name", "pair")
     assert done.returncode == 0, done.stdout + done.stderr
     records = [RunStore(a40.results / "runs" / f"pair-{image}").read() for image in ("cpu", "cuda")]
-    assert [[record.environment and record.environment.image_digest for record in found] for found in records] == [[digest], [digest]]
+    assert [[record.environment and record.environment.image_digest for record in found] for found in records] == [[digest], [a40.second]]
+    assert digest != a40.second
     assert [[record.emulated for record in found] for found in records] == [[("gpu: scripted NVML",)]] * 2
     assert "assay:cuda beside assay:cpu" in done.stdout
-    assert f'"assay:cpu" = "{digest}"' in (a40.results / "images.toml").read_text()
+    assert tomllib.loads((a40.results / "images.toml").read_text()) == {"images": {"assay:cpu": digest, "assay:cuda": a40.second}}
     assert a40.containers() == []
 
 

@@ -65,7 +65,7 @@ def test_a_machine_that_is_not_fit_has_an_exit_code_of_its_own(tmp_path, command
 
 
 def answer(monkeypatch, code, stderr):
-    monkeypatch.setattr(fixtures.subprocess, "run", lambda *command, **options: subprocess.CompletedProcess(command, code, "", stderr))
+    monkeypatch.setattr(subprocess, "run", lambda *command, **options: subprocess.CompletedProcess(command, code, "", stderr))
 
 
 def test_only_a_machine_that_is_not_fit_is_a_skip_and_where_an_engine_is_required_not_even_that(monkeypatch, tmp_path):
