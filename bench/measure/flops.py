@@ -12,7 +12,6 @@ from bench.case import Precision, Quantity
 from bench.measure.traffic import TrafficCounter
 from bench.profiles import Profile
 
-
 MOST_COUNTS = 3  # steps counted in search of one that has at least the mean samples: an epoch's short batches do not come in a row
 
 
@@ -64,7 +63,8 @@ def _count_once(step: Callable[[], int]) -> tuple[int, dict[str, Quantity]]:
 def utilise(work: Mapping[str, Quantity], step_seconds: float, profile: Profile, precision: Precision) -> dict[str, Quantity]:
     """mfu [share of the peak] and roofline_bound_ms [ms], which the step cannot undercut while its weights do not stay in a cache.
 
-    work: of one step, from count_work; step_seconds: of the mean step, the same that count_work scaled to. Bytes bound the time by those that must move, whatever is fused.
+    work: of one step, from count_work; step_seconds: of the mean step, the same that count_work scaled to.
+    Bytes bound the time by those that must move, whatever is fused.
     """
     flops, least = work["flops_per_step"], work["least_bytes_per_step"].value
     peak, bandwidth = profile.peak_flops.get(precision), profile.bandwidth

@@ -26,6 +26,8 @@ MODULES = (
     "models.audiogram.clustering",
     "models.audiogram.data",
     "models.audiogram.declaration",
+    "models.audiogram.enrichment",
+    "models.audiogram.evaluation",
     "models.audiogram.losses",
     "models.audiogram.memory",
     "models.audiogram.networks",
