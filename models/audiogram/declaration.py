@@ -35,6 +35,7 @@ MODULES = (
     "models.audiogram.recipes",
     "models.audiogram.sampler",
     "models.audiogram.session",
+    "models.dropout",
 )
 
 

@@ -35,6 +35,7 @@ from models.audiogram.memory import GraphMeter
 from models.audiogram.networks import ContrastiveVae, Outputs
 from models.audiogram.recipes import AudiogramRecipe
 from models.audiogram.sampler import ContrastiveSampler, PairedBatch
+from models.dropout import quicken_dropout
 from models.training import autocast, seed_everything
 from models.workload import History, Progress
 
@@ -110,7 +111,8 @@ class AudiogramSession:
 
     def _restart(self) -> None:
         seed_everything(self._seed)
-        self.model: nn.Module = ContrastiveVae(self._recipe.shape).to(self._device)
+        network = ContrastiveVae(self._recipe.shape)
+        self.model: nn.Module = (quicken_dropout(network) if self._recipe.quick_dropout else network).to(self._device)
         self._optimiser = self._make_optimiser()
         self._random = np.random.default_rng(self._seed)
         self._pending: list[PairedBatch] = []

@@ -55,6 +55,16 @@ def test_documented_recipes():
     ]
 
 
+def test_the_open_division_takes_larger_batches_and_as_many_samples_an_update():
+    case = replace(make_case(tissuebert_file, "bottleneck2048", Preset.DOCUMENTED), division=Division.OPEN)
+    training = tissuebert_file.recipe(case)["training"]
+    assert [training[key] for key in ("batch", "accumulate", "learning_rate", "fused")] == [32, 1, 1e-5, True]
+    standard = tissuebert_file.recipe(replace(case, preset=Preset.STANDARD))
+    assert [standard["training"][key] for key in ("batch", "accumulate", "learning_rate")] == [16, 1, 1e-3]
+    assert standard["quick_dropout"]
+    assert not tissuebert_file.recipe(make_case(tissuebert_file, "bottleneck2048"))["quick_dropout"]
+
+
 def test_the_classifier_learns_the_twin_and_stays_below_its_planted_best(tmp_path):
     session = open_tiny(tissuebert_file, "bottleneck2048", tmp_path, preset=Preset.STANDARD)
     session.fit(lambda *_: None)
