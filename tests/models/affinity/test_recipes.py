@@ -56,6 +56,6 @@ def test_presets_set_epochs_and_the_open_division_takes_fewer_larger_steps():
     closed = resolve(V2, case).training
     assert (closed.epochs, closed.batch, closed.fused) == (100, 128, False)
     smoke = resolve(V2, replace(case, preset=Preset.SMOKE, division=Division.OPEN, precision=Precision.BF16)).training
-    assert (smoke.epochs, smoke.fused, smoke.batch) == (5, True, 256)
-    assert (smoke.learning_rate, smoke.schedule.floor) == pytest.approx((3e-4, 3e-6))
+    assert (smoke.epochs, smoke.fused, smoke.batch) == (5, True, 512)
+    assert (smoke.learning_rate, smoke.schedule.floor) == pytest.approx((8e-4, 8e-6))
     assert not resolve(V2, case).quick_dropout
