@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from bench.case import Quantity
 from models.audiogram.baselines import score_baselines
+from models.audiogram.clustering import Search
 from models.audiogram.data import AudiogramData
 from models.audiogram.networks import Outputs
 from models.audiogram.quality import Yardstick, judge_clusters, score_reconstruction, score_thresholds
@@ -59,6 +60,31 @@ class Judge:
         scores = {f"baseline_mean_{name}": q for name, q in score_thresholds(thresholds[heard], constant[heard], owner[heard]).items()}
         train = data.train.abr.cpu().numpy()
         return scores | score_baselines(train, self._yardstick, clusters, restarts=recipe.search_restarts, mixture=recipe.mixture_baseline)
+
+
+def report_search(search: Search) -> dict[str, Quantity]:
+    """search_<index>_k<K> of every number of clusters and search_vote_<index>: what the document prints of its own search."""
+    candidates = [int(clusters) for clusters in search.curves["clusters"]]
+    how = "k-means on the training mice's latent means after pre-training"
+    found = {
+        f"search_{index}_k{clusters}": Quantity(value, "1", how=how)
+        for index in ("silhouette", "davies_bouldin", "calinski_harabasz")
+        for clusters, value in zip(candidates, search.curves[index], strict=True)
+        if np.isfinite(value)
+    }
+    return found | {f"search_vote_{index}": Quantity(vote, "clusters", how=how) for index, vote in search.votes.items()}
+
+
+def report_best(validation: Sequence[float], best_epoch: int, pretrain_epochs: int) -> dict[str, Quantity]:
+    """validation_total and best_joint_epoch (counted from 1) of the epoch whose weights are kept."""
+    if best_epoch < pretrain_epochs:
+        reason = "no joint epoch was better than none"
+        return {"validation_total": Quantity.missing("loss", reason), "best_joint_epoch": Quantity.missing("epochs", reason)}
+    how = "mean total loss of the validation split, epoch whose weights are kept"
+    return {
+        "validation_total": Quantity(validation[best_epoch], "loss", how=how),
+        "best_joint_epoch": Quantity(best_epoch - pretrain_epochs + 1, "epochs", how=how),
+    }
 
 
 def _count_active(mean: Array) -> dict[str, Quantity]:

@@ -17,7 +17,7 @@ from bench.case import Precision, Quantity
 from datasets.card import DataError, DatasetCard
 from models.audiogram.clustering import Search, fit_kmeans, search_clusters
 from models.audiogram.data import AudiogramData, Mice
-from models.audiogram.evaluation import PARTS, Judge
+from models.audiogram.evaluation import PARTS, Judge, report_best, report_search
 from models.audiogram.losses import (
     CLUSTER_WEIGHT,
     CONSISTENCY_WEIGHT,
@@ -94,6 +94,7 @@ class AudiogramSession:
         self.card, self.conditions = self._report_singles(conditions)
         self._genes = {part: torch.from_numpy(sampler.genes).to(device) for part, sampler in self._samplers.items()}
         self._judge: Judge | None = None
+        self._training_scores: Mapping[str, Quantity] = {}
         self._restart()
 
     def _report_singles(self, conditions: Mapping[str, str | int | float]) -> tuple[DatasetCard, Mapping[str, str | int | float]]:
@@ -157,6 +158,7 @@ class AudiogramSession:
         self._network.set_centres(search.fit.centres)
         self._optimiser = self._make_optimiser()  # the centres are new parameters
         best_epoch, stopped = self._train_jointly(log)
+        self._training_scores = report_search(search) | report_best(log.validation, best_epoch, recipe.pretrain_epochs)
         curves = {f"search_{name}": curve for name, curve in search.curves.items()} | {
             "search_votes": [float(vote) for vote in search.votes.values()],
             "history_graph_nodes": log.graph_nodes,
@@ -167,7 +169,8 @@ class AudiogramSession:
     def evaluate(self) -> Mapping[str, Quantity]:
         if self._judge is None:
             self._judge = Judge(self._data, self._recipe)
-        return self._judge.score({part: self._predict(getattr(self._data, part)) for part in PARTS}, len(self._network.centres))
+        scores = self._judge.score({part: self._predict(getattr(self._data, part)) for part in PARTS}, len(self._network.centres))
+        return {**scores, **self._training_scores}
 
     def _run(self, mice: Mice) -> Outputs:
         with autocast(self._device, self._precision):

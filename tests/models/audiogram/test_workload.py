@@ -67,7 +67,7 @@ def test_three_smoke_cases_and_the_documented_recipe():
 def test_every_module_of_the_family_counts_for_comparability():
     folder = ROOT / "models" / "audiogram"
     names = {f"models.audiogram.{path.stem}" for path in folder.glob("*.py")} - {"models.audiogram.__init__"}
-    assert names == {name for name in MODULES if name.startswith("models.")}
+    assert names == {name for name in MODULES if name.startswith("models.audiogram.")}
 
 
 def test_learning_rate_falls_along_one_cosine():
@@ -103,10 +103,15 @@ def test_smoke_passes_through_four_stages_and_its_weights_load_elsewhere(tmp_pat
     for name in ("abr_rmse", "abr_rmse_click", "silhouette_abr", "purity", "ari", "nmi", "genes_enriched", "baseline_kmeans_ari", "baseline_mean_abr_rmse"):
         assert scores[name].value is not None, name
     assert scores["baseline_gmm_ari"].reason == "this preset fits no Gaussian mixture"
+    assert scores["search_silhouette_k12"].value == history.curves["search_silhouette"][6]
+    assert [scores[f"search_vote_{name}"].value for name in ("silhouette", "davies_bouldin", "calinski_harabasz", "elbow")] == history.curves["search_votes"]
+    assert scores["validation_total"].value == history.validation_loss[history.best_epoch]
+    assert scores["best_joint_epoch"].value == 1
     assert any("planted best" in note for note in session.card.notes)
     other = open_session(tmp_path, seed=9)
     other.model.load_state_dict(session.model.state_dict())
-    assert other.evaluate() == scores
+    ours = {name: quantity for name, quantity in scores.items() if not name.startswith(("search_", "validation_total", "best_joint"))}
+    assert other.evaluate() == ours  # the search and the epochs are the training's own
     assert other.infer() == session.card.rows["test"]  # 96 mice in one batch
 
 
