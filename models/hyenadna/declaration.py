@@ -11,10 +11,12 @@ import torch
 
 from bench.case import Case, Quantity
 from datasets.card import DatasetCard, DatasetIdentity, hash_files
+from datasets.splice_variants import SpliceVariants
 from models.hyenadna.checkpoints import ENVIRONMENT, Weights, find_weights, load_weights
 from models.hyenadna.network import count_published_numbers
 from models.hyenadna.recipes import HyenaRecipe, resolve_hyena
-from models.splice.data import identify_data, open_data
+from models.hyenadna.tasks import HyenaTask
+from models.splice.data import SpliceData, identify_data, open_data
 from models.splice.declaration import MODULES as SPLICE_MODULES
 from models.splice.declaration import Score
 from models.splice.recipes import ResolvedRecipe
@@ -68,18 +70,20 @@ class HyenaWorkload:
         }
 
     def recipe(self, case: Case) -> Mapping[str, object]:
-        return self._resolve(case).to_dict() | self.recipes[case.variant].to_dict()
+        return self.resolve(case).to_dict() | self.recipes[case.variant].to_dict()
 
     def identify(self, case: Case, data: Path | None) -> DatasetIdentity:
         path = find_weights(self.recipes[case.variant].config, data)
-        return _join(identify_data(self._resolve(case), case, data), None if path is None else hash_files([path]))
+        return _join(identify_data(self.resolve(case), case, data), None if path is None else hash_files([path]))
 
     def open(self, case: Case, resources: Resources) -> TrainingSession:
-        variant, resolved = self.recipes[case.variant], self._resolve(case)
-        training = resolved.run.training if resources.batch is None else replace(resolved.run.training, batch=resources.batch)
-        path = find_weights(variant.config, resources.data)
-        weights = None if path is None else load_weights(path, variant.config)
-        data = open_data(resolved, case, resources.data, resources.cache)
+        return self.open_on(open_data(self.resolve(case), case, resources.data, resources.cache), case, resources)
+
+    def open_on(self, data: SpliceData, case: Case, resources: Resources) -> TrainingSession:
+        """A session on data that are read already."""
+        variant, training = self.recipes[case.variant], self.resolve(case).run.training
+        training = training if resources.batch is None else replace(training, batch=resources.batch)
+        weights = self._load_weights(case, resources.data)
         return TrainingSession(
             variant.task(variant.build, data.test, weights),
             data.splits,
@@ -104,8 +108,19 @@ class HyenaWorkload:
     def score(self, truth: Array, prediction: Array, groups: Array | None = None) -> Mapping[str, Quantity]:
         return self.score_predictions(truth, prediction, groups)
 
-    def _resolve(self, case: Case) -> ResolvedRecipe:
+    def resolve(self, case: Case) -> ResolvedRecipe:
+        """The recipe of a case."""
         return resolve_hyena(self.recipes[case.variant], case)
+
+    def make_task(self, case: Case, test: SpliceVariants, data: Path | None = None) -> HyenaTask:
+        """The variant's network, its published weights where `data` has them, loss and quality on `test`."""
+        variant = self.recipes[case.variant]
+        return variant.task(variant.build, test, self._load_weights(case, data))
+
+    def _load_weights(self, case: Case, data: Path | None) -> Weights | None:
+        config = self.recipes[case.variant].config
+        path = find_weights(config, data)
+        return None if path is None else load_weights(path, config)
 
 
 def _join(identity: DatasetIdentity, weights_sha256: str | None) -> DatasetIdentity:
