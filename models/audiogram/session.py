@@ -31,7 +31,7 @@ from models.audiogram.losses import (
     reconstruct,
     sharpen,
 )
-from models.audiogram.memory import GraphMeter
+from models.audiogram.memory import GraphMeter, count_graph_bytes, report_retention
 from models.audiogram.networks import ContrastiveVae, Outputs
 from models.audiogram.recipes import AudiogramRecipe
 from models.audiogram.sampler import ContrastiveSampler, PairedBatch
@@ -158,7 +158,7 @@ class AudiogramSession:
         self._network.set_centres(search.fit.centres)
         self._optimiser = self._make_optimiser()  # the centres are new parameters
         best_epoch, stopped = self._train_jointly(log)
-        self._training_scores = report_search(search) | report_best(log.validation, best_epoch, recipe.pretrain_epochs)
+        self._training_scores = report_search(search) | report_best(log.validation, best_epoch, recipe.pretrain_epochs) | self._weigh_graph()
         curves = {f"search_{name}": curve for name, curve in search.curves.items()} | {
             "search_votes": [float(vote) for vote in search.votes.values()],
             "history_graph_nodes": log.graph_nodes,
@@ -234,6 +234,16 @@ class AudiogramSession:
             raise FloatingPointError(f"the training loss became {stacked[bad[0]].item()} at batch {int(bad[0]) + 1} of epoch {epoch + 1}")
         log.first = float(stacked[0]) if math.isnan(log.first) else log.first
         log.end_epoch(float(np.average(stacked.numpy(), weights=sizes)), self._validate(joint=joint))
+
+    def _weigh_graph(self) -> dict[str, Quantity]:
+        """What the graph of one training step holds. On a fresh network: a pass in training mode would change the trained one's statistics."""
+        data, shape = self._data.train, self._recipe.shape
+        size = min(self._recipe.batch, len(data))
+        mice = Mice(data.abr[:size], data.context[:size])
+        with torch.random.fork_rng([self._device] if self._device.type == "cuda" else []):
+            network = ContrastiveVae(shape).to(self._device).train()
+            held = count_graph_bytes(lambda: network(mice.abr, mice.context).assignment.mean(0), [*network.parameters(), mice.abr, mice.context])
+        return report_retention(held, size, detached=shape.detached_history)
 
     def _validate(self, *, joint: bool) -> float:
         """Mean total loss of the validation split, always in the same batches."""

@@ -107,10 +107,11 @@ def test_smoke_passes_through_four_stages_and_its_weights_load_elsewhere(tmp_pat
     assert [scores[f"search_vote_{name}"].value for name in ("silhouette", "davies_bouldin", "calinski_harabasz", "elbow")] == history.curves["search_votes"]
     assert scores["validation_total"].value == history.validation_loss[history.best_epoch]
     assert scores["best_joint_epoch"].value == 1
+    assert scores["graph_bytes_per_step"].value > 128 * 4 * 128  # one hidden layer of one batch, to begin with
     assert any("planted best" in note for note in session.card.notes)
     other = open_session(tmp_path, seed=9)
     other.model.load_state_dict(session.model.state_dict())
-    ours = {name: quantity for name, quantity in scores.items() if not name.startswith(("search_", "validation_total", "best_joint"))}
+    ours = {name: quantity for name, quantity in scores.items() if not name.startswith(("search_", "validation_total", "best_joint", "graph_bytes", "steps_to_"))}
     assert other.evaluate() == ours  # the search and the epochs are the training's own
     assert other.infer() == session.card.rows["test"]  # 96 mice in one batch
 
