@@ -52,7 +52,9 @@ def test_mfu_counts_the_lanes_own_work_where_the_profile_has_a_peak():
     contest = Contest(name="made", unit="rows", samples=8, lanes=lanes, agreement="outputs are the same", profile=load_profile("a40"))
     peer, ours = compete(contest, rounds=1)
     peak = load_profile("a40").peak_flops[Precision.FP32].value
-    assert peer.mfu.value == pytest.approx(2 * 64 * 32 * peer.samples_per_s.value / peak)
+    speed = peer.samples_per_s.value
+    assert speed is not None
+    assert peer.mfu.value == pytest.approx(2 * 64 * 32 * speed / peak)
     assert ours.loss_ratio.reason == "outputs are the same"
     assert ours.aim is None
 

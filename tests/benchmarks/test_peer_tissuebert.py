@@ -26,9 +26,11 @@ def test_without_dropout_one_step_of_every_lane_ends_at_the_same_weights():
 
 def test_lanes_differ_in_network_and_start_afresh_each_time():
     contest = prepare(8, steps=2, shape=replace(TINY, dropout=0.1))
+    assert contest.measure_loss is not None
+    measure = contest.measure_loss
     assert type(contest.lanes[Lane.PEER].run(0)) is type(contest.lanes[Lane.CLOSED].run(0)) is DocumentedBert
     assert type(contest.lanes[Lane.OPEN].run(0)) is TissueBert
-    losses = [contest.measure_loss(contest.lanes[Lane.CLOSED].run(1)) for _ in range(2)]
+    losses = [measure(contest.lanes[Lane.CLOSED].run(1)) for _ in range(2)]
     assert losses[0] == losses[1]
 
 

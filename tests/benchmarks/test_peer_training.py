@@ -106,11 +106,13 @@ def test_splice_peer_starts_from_the_suites_weights_and_sees_its_rows(monkeypatc
 def test_affinity_lanes_reach_the_same_loss_and_the_open_one_no_larger(monkeypatch):
     monkeypatch.setitem(peer_training.WORKLOADS, "affinity-v2", peer_training._Size("documented", Preset.SMOKE, epochs=3))
     contest = prepare("affinity-v2")
-    losses = {lane: contest.measure_loss(entry.run(1)) for lane, entry in contest.lanes.items()}
+    assert contest.measure_loss is not None
+    measure = contest.measure_loss
+    losses = {lane: measure(entry.run(1)) for lane, entry in contest.lanes.items()}
     assert losses[Lane.CLOSED] == pytest.approx(losses[Lane.PEER], rel=0.05)
     assert losses[Lane.OPEN] <= 1.01 * losses[Lane.PEER]
     for lane, entry in contest.lanes.items():
-        assert contest.measure_loss(entry.run(1)) == losses[lane]  # a lane is deterministic for its seed
+        assert measure(entry.run(1)) == losses[lane]  # a lane is deterministic for its seed
 
 
 def test_file_level_lanes_start_alike_and_the_open_one_takes_larger_batches(monkeypatch):

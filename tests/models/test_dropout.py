@@ -15,6 +15,7 @@ def test_shares_scale_and_gradients(dtype):
     assert set(y.unique().tolist()) == {0.0, scale.item()}
     assert (y == 0).double().mean().item() == pytest.approx(0.3, abs=5 * (0.21 / y.numel()) ** 0.5)
     y.sum().backward()
+    assert x.grad is not None
     assert torch.equal(x.grad, y.detach())  # what is dropped has no gradient, what is kept the same scale
 
 
