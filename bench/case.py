@@ -71,6 +71,7 @@ class ExitCode:
     WRONG_USE = 2
     INCONCLUSIVE = 3
     MACHINE_NOT_FIT = 4
+    INTERNAL_ERROR = 70  # EX_SOFTWARE of sysexits.h: the gate itself failed, which is no verdict
 
 
 class UsageError(Exception):

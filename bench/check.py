@@ -114,6 +114,10 @@ def _check_claims(path: Path, workloads: Mapping[str, Workload]) -> Iterator[Pro
     for owner, name in [(f"claim {c.id}", c.workload) for c in claims.claim] + [("fits", f.workload) for f in claims.fits]:
         if name not in known:
             yield Problem(str(path), f"{owner}: unknown workload {name!r}; correct it, or list it in `planned`")
+    for fit in claims.fits:
+        known_variants = workloads[fit.workload].variants if fit.workload in workloads else fit.variants
+        for variant in (name for name in fit.variants if name not in known_variants):
+            yield Problem(str(path), f"fits {fit.workload}: it has no variant {variant!r}; it has {', '.join(known_variants)}")
     for claim in claims.claim:
         if claim.workload in workloads:
             yield from _check_claim(path, claim, workloads[claim.workload])

@@ -91,7 +91,9 @@ class Fit(_Strict):
     """One row of the documents' table of what fits on which GPU."""
 
     workload: Name
-    variant: str | None = None
+    called: str | None = None  # how the documents name the size
+    variants: tuple[str, ...] = ()  # ours that are of that size; none for every variant
+    context_nt: Annotated[int, Field(gt=0)] | None = None  # length of the sequences that the row speaks of
     gpus: Mapping[str, Literal["fast", "slow", "tight", "oom"]]
 
 
@@ -115,6 +117,7 @@ class Judgement:
     record: Record | None  # the record that decided, or the one that came closest
     reason: str  # one line
     differences: tuple[str, ...] = ()  # conditions that keep claim and record from being compared
+    twin: bool = False  # measured on generated data that the document does not speak of
 
 
 def find_claims(results: Path) -> Path:
@@ -184,10 +187,13 @@ class _Candidate(NamedTuple):
     record: Record
     measured: Quantity | None
     differences: tuple[str, ...]
+    twin: bool
 
     @property
-    def has_value(self) -> bool:
-        return self.measured is not None and self.measured.value is not None
+    def merit(self) -> tuple[object, ...]:
+        """Orders candidates, the one to quote last: age decides only between records that say equally much of the claim."""
+        record, has_value = self.record, self.measured is not None and self.measured.value is not None
+        return (has_value, -len(self.differences), not self.twin, record.case.preset is not Preset.SMOKE, record.ended, record.run, record.sequence)
 
 
 def judge(claims: Claims, records: Iterable[Record]) -> list[Judgement]:
@@ -214,13 +220,12 @@ def _judge_one(claim: Claim, records: Sequence[Record], generated: Sequence[str]
     if not usable:
         return Judgement(claim, ClaimVerdict.NOT_RUN, None, None, _why_not_run(claim, records))
     if claim.kind is ClaimKind.FACT:
-        candidates = [_Candidate(r, _measure(claim, r), ()) for r in usable]
+        candidates = [_Candidate(r, _measure(claim, r), (), twin=False) for r in usable]
     else:
         phase = _DERIVED[claim.metric].phase if claim.metric in _DERIVED else None
         usable = [r for r in usable if phase in (None, r.case.phase)] or usable
-        candidates = [_Candidate(r, _measure(claim, r), _differences(claim, r, generated)) for r in usable]
-    best = max(candidates, key=lambda c: (c.has_value, -len(c.differences), c.record.ended, c.record.run, c.record.sequence))
-    return _decide(claim, best)
+        candidates = [_Candidate(r, _measure(claim, r), _differences(claim, r, generated), _on_twin(claim, r, generated)) for r in usable]
+    return _decide(claim, max(candidates, key=lambda candidate: candidate.merit))
 
 
 def _why_not_run(claim: Claim, records: Sequence[Record]) -> str:
@@ -250,7 +255,7 @@ def _measure(claim: Claim, record: Record) -> Quantity | None:
 def _differences(claim: Claim, record: Record, generated: Sequence[str]) -> tuple[str, ...]:
     where = {"division": Division.CLOSED.value, **claim.where}  # a document speaks of its recipe as written
     # what a model needs at least is a bound that any data can test; every other number belongs to the data it was taken on
-    twin = record.dataset if record.synthetic and claim.metric != "min_vram_gb" and claim.where.get("dataset") not in generated else None
+    twin = record.dataset if _on_twin(claim, record, generated) and claim.metric != "min_vram_gb" else None
     skipped = {"variant", *(["dataset"] if twin else []), *([] if claim.metric in _DEVICE_BOUND else ["gpu"])}
     differences = compare_conditions({key: value for key, value in where.items() if key not in skipped}, record)
     if twin:
@@ -258,6 +263,10 @@ def _differences(claim: Claim, record: Record, generated: Sequence[str]) -> tupl
     if claim.metric == "min_vram_gb":
         differences += _why_bound_is_open(record)
     return tuple(differences)
+
+
+def _on_twin(claim: Claim, record: Record, generated: Sequence[str]) -> bool:
+    return record.synthetic and claim.where.get("dataset") not in generated
 
 
 def _why_bound_is_open(record: Record) -> list[str]:
@@ -270,12 +279,12 @@ def _decide(claim: Claim, best: _Candidate) -> Judgement:
     measured, record = best.measured, best.record
     if best.differences:
         reason = "; ".join(best.differences)
-        return Judgement(claim, ClaimVerdict.NOT_COMPARABLE, measured, record, reason, best.differences)
+        return Judgement(claim, ClaimVerdict.NOT_COMPARABLE, measured, record, reason, best.differences, best.twin)
     if measured is None or measured.value is None:
         reason = f"the runs of {claim.workload} give no {claim.metric}" + (f": {measured.reason}" if measured else "")
-        return Judgement(claim, ClaimVerdict.NOT_COMPARABLE, measured, record, reason)
+        return Judgement(claim, ClaimVerdict.NOT_COMPARABLE, measured, record, reason, twin=best.twin)
     verdict = _bound_verdict(claim, measured.value) if claim.metric == "min_vram_gb" else _compare(claim, measured.value, measured.low, measured.high)
-    return Judgement(claim, verdict, measured, record, _explain(claim, verdict, measured.value, record))
+    return Judgement(claim, verdict, measured, record, _explain(claim, verdict, measured.value, record), twin=best.twin)
 
 
 def _bound_verdict(claim: Claim, peak: float) -> ClaimVerdict:

@@ -227,9 +227,11 @@ def board(
     page: Annotated[Path | None, typer.Option(metavar="FILE", help="Where the HTML page goes; default: index.html in the results folder.")] = None,
     json: Json = False,
 ) -> None:
-    """Ranks the records: writes LEADERBOARD.md, CLAIMS.md and index.html, one page with plots that opens from disk."""
+    """Ranks the records: writes LEADERBOARD.md, CLAIMS.md and index.html, one page with plots that opens from disk.
+
+    --json prints the records that the pages are made from: of those that say the same of the same, the latest.
+    """
     from bench.index import read_ledger
-    from bench.record import read_runs
     from bench.report import write_pages
 
     with errors.status("reading and checking records"):
@@ -238,7 +240,7 @@ def board(
     for run in ledger.faults:
         errors.print(f"run {run} is not as it was written; `python -m bench check --runs` says why", style="yellow", markup=False, soft_wrap=True)
     if json:
-        print_json([record.model_dump(mode="json") for record in read_runs(results)])
+        print_json([record.model_dump(mode="json") for record in ledger.records])
     else:
         console.print("wrote " + ", ".join(str(page) for page in pages), soft_wrap=True)
 

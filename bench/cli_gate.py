@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Annotated, Self
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from bench.case import Preset, UsageError
+from bench.case import ExitCode, Preset, UsageError
 from bench.display import console, errors, format_quantity, print_json, print_table, report_errors
+from datasets.card import DataError
 
 if TYPE_CHECKING:
     from bench.gate.session import Options
@@ -25,7 +26,6 @@ ROOT = Path(__file__).resolve().parents[1]
 PINNED = "pinned"
 ROUND_SECONDS = 0.2
 SMOKE_WARM_UP, WARM_UP = 3.0, 20.0  # s, at most
-NAME_WIDTH = 24  # of a case in the progress line, which is to fit 80 columns
 
 app = typer.Typer(
     invoke_without_command=True,
@@ -36,54 +36,38 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON document on standar
 Results = Annotated[Path, typer.Option(metavar="DIR", show_default="results", help="The results folder; the gate's history is in its gate/.")]
 
 
-class GateDisplay:
-    """One line that moves: case, stage, pairs done, estimate with bounds. One line more for each launch that is repeated."""
-
-    def __init__(self, *, quiet: bool) -> None:
-        columns = (TextColumn("{task.description}"), BarColumn(8), MofNCompleteColumn(), TimeElapsedColumn())
-        self._progress = Progress(*columns, console=errors, transient=True, disable=quiet)
-        self._task = self._progress.add_task("starting", total=None)
-        self._name, self._estimated = "", False
-
-    def __enter__(self) -> Self:
-        self._progress.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._progress.stop()
-
-    def start(self, case: str, stage: str, total: int) -> None:
-        workload, variant, phase, *_ = case.split("/")
-        name = f"{workload}/{variant}"
-        self._name = f"{name if len(name) <= NAME_WIDTH else workload}/{phase} {stage}"
-        self._estimated = False
-        self._progress.remove_task(self._task)
-        self._task = self._progress.add_task(escape(self._name), total=total or None)
-
-    def advance(self, values: Sequence[float]) -> None:
-        self._estimated = True
-        self._progress.update(self._task, completed=len(values), description=escape(f"{self._name} {describe_values(values)}"))
-
-    def note(self, text: str) -> None:
-        if "repeating" in text or "one launch at a time" in text:
-            self._progress.console.print(text, markup=False, soft_wrap=True)
-        elif not self._estimated:  # an estimate says more than that a worker lives
-            self._progress.update(self._task, description=escape(f"{self._name} {text}".strip()))
+@contextmanager
+def own_crashes() -> Iterator[None]:
+    """An error in the gate is not a verdict: python's own exit code for it is 1, which here means `regressed`."""
+    try:
+        yield
+    except (UsageError, DataError, typer.Exit):
+        raise
+    except Exception as error:  # noqa: BLE001  # whatever it is, it must not end as a verdict
+        traceback.print_exc()
+        what = f"the gate itself failed ({type(error).__name__}: {error}); this says nothing about the candidate. Please report it"
+        errors.print(what, style="red", markup=False, soft_wrap=True)
+        raise typer.Exit(ExitCode.INTERNAL_ERROR) from None
 
 
-def describe_values(values: Sequence[float]) -> str:
-    """The present estimate of a slowdown, e.g. `+1.2 % [-0.3, +2.9]`, with bounds as soon as there can be some."""
-    import math
+@contextmanager
+def heed_termination() -> Iterator[None]:
+    """SIGTERM, with which CI systems and `timeout` end a job, unwinds as Ctrl-C does: workers end, worktrees are removed."""
 
-    import numpy as np
+    def interrupt(number: int, _: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not cut the removal short
+        raise KeyboardInterrupt(number)
 
-    from bench.gate.statistics import SCREEN, estimate, needed_pairs
-
-    if len(values) < needed_pairs(SCREEN.alpha):
-        return f"{100 * math.expm1(float(np.median(values))):+.1f} %"
-    found = estimate(values, SCREEN.alpha)
-    value, low, high = (100 * math.expm1(d) for d in (found.value, found.low, found.high))
-    return f"{value:+.1f} % [{low:+.1f}, {high:+.1f}]"
+    numbers = [signal.SIGTERM] + [signal.SIGINT] * (signal.getsignal(signal.SIGINT) is not signal.SIG_IGN)
+    before = {number: signal.signal(number, interrupt) for number in numbers}
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        errors.print("interrupted; nothing was judged and nothing was stored", soft_wrap=True)
+        raise typer.Exit(128 + (stop.args[0] if stop.args else signal.SIGINT)) from None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @app.callback()
@@ -92,15 +76,17 @@ def gate(
     context: typer.Context,
     reference: Annotated[str, typer.Option(metavar="REF", help="A git ref, a folder, an image digest, or `pinned`: the accepted reference.")] = PINNED,
     candidate: Annotated[str, typer.Option(metavar="REF", help="A git ref, a folder or an image digest.", show_default="this folder")] = str(ROOT),
-    select: Annotated[str, typer.Option(metavar="EXPR", help="Cases whose id matches, in the language of `pytest -k`.")] = "",
+    select: Annotated[str, typer.Option(metavar="EXPR", help="Cases whose id matches, in the language of `pytest -k`.", show_default="all")] = "",
     preset: Preset = Preset.SMOKE,
-    profile: Annotated[str | None, typer.Option(metavar="NAME", help="Machine class; found out when left out.")] = None,
-    data: Annotated[Path | None, typer.Option(metavar="DIR", help="Real data; without it, synthetic twins.")] = None,
-    budget: Annotated[float | None, typer.Option(metavar="MINUTES", help="Start nothing more after that; what is undecided then is inconclusive.")] = None,
+    profile: Annotated[str | None, typer.Option(metavar="NAME", help="Machine class.", show_default="found out")] = None,
+    data: Annotated[Path | None, typer.Option(metavar="DIR", help="Real data.", show_default="synthetic twins")] = None,
+    budget: Annotated[
+        float | None, typer.Option(metavar="MINUTES", help="Start nothing more after that; what is undecided then is inconclusive.", show_default="no limit")
+    ] = None,
     rounds: Annotated[int, typer.Option(metavar="N", min=3, help="Rounds of 0.2 s that each side of a launch pair takes.")] = 8,
-    seeds: Annotated[int, typer.Option(metavar="N", min=0, help="Trainings that decide about a quality that looks worse; 0: leave quality out.")] = 10,
+    seeds: Annotated[int, typer.Option(metavar="N", min=0, help="Trainings that decide about a quality that looks worse, 7 or more; 0: no quality.")] = 10,
     seed: Annotated[int, typer.Option(metavar="N", help="Of the models, and of the coin that decides who goes first.")] = 42,
-    silence: Annotated[float, typer.Option(metavar="S", help="Seconds without a sign of life after which a worker counts as hung.")] = 120,
+    silence: Annotated[float, typer.Option(metavar="S", min=10, help="Seconds without a sign of life after which a worker counts as hung.")] = 120,
     across_environments: Annotated[bool, typer.Option("--across-environments", help="Compare although the packages differ.")] = False,
     allow_inconclusive: Annotated[bool, typer.Option("--allow-inconclusive", help="Exit 0 although something could not be judged.")] = False,
     junit: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write JUnit XML.")] = None,
@@ -128,15 +114,17 @@ def gate(
     options = Options(
         profile=chosen, select=select, preset=preset, budget_minutes=budget, seeds=seeds, allow_inconclusive=allow_inconclusive, results=results
     )
-    names = history.pinned().identity if reference == PINNED else reference, candidate
-    found = _compare(names, options, data=data, seed=seed, rounds=rounds, silence=silence, across_environments=across_environments, quiet=json)
-    _write(found, junit=junit, markdown=markdown, annotations=annotations, report=report)
-    stored = history.append(found)
-    if json:
-        sys.stdout.write(found.model_dump_json(indent=1) + "\n")
-    else:
-        print_report(found)
-        if stored:
+    history.read()  # a damaged one is refused before anything is measured
+    names = history.pinned().source if reference == PINNED else reference, candidate
+    with own_crashes():
+        found = _compare(names, options, data=data, seed=seed, rounds=rounds, silence=silence, across_environments=across_environments, quiet=json)
+        if json:
+            sys.stdout.write(found.model_dump_json(indent=1) + "\n")
+            sys.stdout.flush()  # whatever happens to the files below, the verdict is out
+        else:
+            print_report(found)
+        _write(found, junit=junit, markdown=markdown, annotations=annotations, report=report)
+        if history.append(found) and not json:
             console.print("stored in the history: python -m bench gate history", soft_wrap=True)
     raise typer.Exit(found.exit_code)
 
@@ -145,32 +133,32 @@ def _compare(
     names: tuple[str, str], options: Options, *, data: Path | None, seed: int, rounds: int, silence: float, across_environments: bool, quiet: bool
 ) -> GateReport:
     from bench.gate.pair import A, B, PairPlan
+    from bench.gate.progress import GateDisplay
     from bench.gate.reference import open_source
     from bench.gate.session import GateSession
 
-    try:
-        with ExitStack() as stack:
-            display = stack.enter_context(GateDisplay(quiet=quiet))
-            logs = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="assay-gate-logs-")))
-            gpu = options.profile.device == "cuda"
-            sources = {side: stack.enter_context(open_source(name, ROOT, gpu=gpu)) for side, name in zip((A, B), names, strict=True)}
-            plan = PairPlan(
-                sources=sources,
-                profile=options.profile.name,
-                data=data,
-                seed=seed,
-                logs=logs,
-                rounds=rounds,
-                round_seconds=ROUND_SECONDS,
-                warm_up_seconds=SMOKE_WARM_UP if options.preset is Preset.SMOKE else WARM_UP,
-                silence=silence,
-                across_environments=across_environments,
-                report=display.note,
-            )
-            return GateSession(options, plan, display).run()
-    except KeyboardInterrupt:
-        errors.print("interrupted; nothing was judged and nothing was stored", soft_wrap=True)
-        raise typer.Exit(130) from None
+    with ExitStack() as stack:
+        stack.enter_context(heed_termination())
+        display = stack.enter_context(GateDisplay(quiet=quiet))
+        logs = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="assay-gate-logs-")))
+        gpu = options.profile.device == "cuda"
+        sources = {side: stack.enter_context(open_source(name, ROOT, gpu=gpu)) for side, name in zip((A, B), names, strict=True)}
+        if sources[A].side.identity == sources[B].side.identity:
+            errors.print(f"both sides are {sources[A].side.identity}: every difference will be chance", markup=False, soft_wrap=True)
+        plan = PairPlan(
+            sources=sources,
+            profile=options.profile.name,
+            data=data,
+            seed=seed,
+            logs=logs,
+            rounds=rounds,
+            round_seconds=ROUND_SECONDS,
+            warm_up_seconds=SMOKE_WARM_UP if options.preset is Preset.SMOKE else WARM_UP,
+            silence=silence,
+            across_environments=across_environments,
+            report=display.note,
+        )
+        return GateSession(options, plan, display).run()
 
 
 def _write(found: GateReport, **files: Path | None) -> None:
@@ -184,8 +172,11 @@ def _write(found: GateReport, **files: Path | None) -> None:
     }
     for kind, path in files.items():
         if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(writers[kind](found))
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(writers[kind](found), encoding="utf-8")
+            except OSError as error:
+                raise UsageError(f"--{kind} {path} cannot be written: {error.strerror}") from None
 
 
 def print_report(found: GateReport) -> None:
@@ -197,6 +188,8 @@ def print_report(found: GateReport) -> None:
         console.print(f"{name} {side.name}" + (f" ({side.identity})" if side.identity != side.name else ""), markup=False, soft_wrap=True)
     for fault in found.faults:
         console.print(f"machine not fit: {fault}", markup=False, soft_wrap=True)
+    for note in found.notes:
+        console.print(f"note: {note}", markup=False, soft_wrap=True)
     settled = (GateVerdict.EQUIVALENT, GateVerdict.IMPROVED)
     findings = sorted(found.findings, key=lambda f: (f.verdict in settled, order.index(f.verdict)))
     rows = [(str(f.verdict), f.case_id, str(f.kind), f.reason) for f in findings]
@@ -208,18 +201,17 @@ def print_report(found: GateReport) -> None:
 @report_errors
 def accept(
     reason: Annotated[str, typer.Option(metavar="TEXT", help="Why the reference moves; kept for good.")],
-    candidate: Annotated[str | None, typer.Option(metavar="REF", help="What becomes the reference; default: the candidate judged last.")] = None,
+    candidate: Annotated[str | None, typer.Option(metavar="REF", help="What becomes the reference.", show_default="the candidate judged last")] = None,
     force: Annotated[bool, typer.Option("--force", help="Also what the gate called regressed, or never judged.")] = False,
     results: Results = ROOT / "results",
     json: Json = False,
 ) -> None:
     """Moves the pinned reference, on purpose. Only a commit or an image digest can be pinned."""
     from bench.gate.history import History
-    from bench.gate.reference import resolve_commit
+    from bench.gate.reference import identify_pinnable
 
-    history = History(results / "gate")
-    identity = candidate if candidate is None or "sha256:" in candidate else resolve_commit(candidate, ROOT)
-    entry = history.accept(identity, reason, force=force)
+    identity = None if candidate is None else identify_pinnable(candidate, ROOT)
+    entry = History(results / "gate").accept(identity, reason, name=candidate, force=force)
     if json:
         print_json(entry.model_dump(mode="json"))
     else:
@@ -229,8 +221,8 @@ def accept(
 @app.command(epilog="Examples: `python -m bench gate history`, `python -m bench gate history --plot history.svg`")
 @report_errors
 def history(
-    select: Annotated[str, typer.Option(metavar="TEXT", help="Cases whose id contains this.")] = "",
-    plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the plot as .png or .svg instead of drawing it here.")] = None,
+    select: Annotated[str, typer.Option(metavar="EXPR", help="Cases whose id matches, in the language of `pytest -k`.", show_default="all")] = "",
+    plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the plot as .png or .svg instead.", show_default="drawn here")] = None,
     results: Results = ROOT / "results",
     json: Json = False,
 ) -> None:
@@ -252,4 +244,4 @@ def history(
     for trend in trends:
         for change in trend.changes:
             since = f"since {change.at:%Y-%m-%d} ({change.candidate[:12]}), p = {change.p_value:.3g}"
-            console.print(f"{trend.case_id}: {format_quantity(change.ratio)} {since}", markup=False, soft_wrap=True)
+            console.print(f"{trend.case_id} on {trend.machine}: {format_quantity(change.ratio)} {since}", markup=False, soft_wrap=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from bench.case import Case, Preset
 from bench.record import Comparability, Environment, Machine
 from bench.registry import hash_declaration
@@ -19,7 +21,7 @@ def choose_threads(case: Case, pool: int) -> int:
 def compare_key(
     case: Case, data: DatasetIdentity, machine: Machine, environment: Environment, *, batch: int | None, seed: int, parallel: int
 ) -> Comparability:
-    """Everything that must be equal before two records of this case may be subtracted."""
+    """Everything that must be equal before two records of this case may be subtracted, but for what only an open session knows."""
     memory = machine.gpu_memory_bytes if machine.gpu else machine.memory_bytes
     return Comparability(
         case=case.id,
@@ -40,3 +42,14 @@ def compare_key(
         cuda=environment.cuda,
         driver=machine.driver,
     )
+
+
+def name_attention(key: Comparability, conditions: Mapping[str, str | int | float]) -> Comparability:
+    """The key with the attention kernel that the session settled on, of those that this machine can run."""
+    attention = conditions.get("attention")
+    return key if attention is None else key.model_copy(update={"attention": str(attention)})
+
+
+def foresee(key: Comparability) -> str:
+    """The key as it was before its session opened: what a launcher can compare a case by that it has not started."""
+    return key.model_copy(update={"attention": None}).key

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from bench.case import Case, Outcome, Phase, Preset, Quantity
-from bench.comparability import choose_threads, compare_key
+from bench.comparability import choose_threads, compare_key, name_attention
 from bench.measure.clock import plan_rounds, run_round, summarise_rounds
 from bench.measure.flops import count_work, utilise
 from bench.measure.machine import identify_environment, identify_machine
@@ -87,6 +87,7 @@ class Execution:
         self.progress(0, 0, "opening data and model")
         resources = Resources(device=self.device, data=settings.data, batch=batch, seed=settings.seed, cache=settings.cache, progress=self.progress)
         self._session = workload.open(self.case, resources)
+        self._comparability = name_attention(self._comparability, self._session.conditions)
         return self._session
 
     def time(self, benchmark: BenchmarkFixture, step: Callable[[], int]) -> None:

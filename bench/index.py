@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 import bench.case
 import bench.record
-from bench.record import Comparability, Record, RecordError, RunStore, read_record
+from bench.record import Record, RecordError, RunStore, read_record
 from datasets.card import hash_files
 
 INDEX_FILE = ".index.json"  # beside runs/, never under version control
@@ -112,11 +112,22 @@ def age(record: Record) -> tuple[object, ...]:
     return (record.ended, record.run, record.sequence)
 
 
-def identify_row(key: Comparability | None) -> tuple[object, ...] | None:
-    """What a row stands for; versions of code and libraries are not part of it, so that a newer run replaces an older one."""
+def identify_row(record: Record) -> tuple[object, ...] | None:
+    """What a row stands for; None for a record that ended before it knew.
+
+    Versions of code and libraries, and the attention kernel that they choose, are not part of it, so that a newer run replaces an
+    older one. Lines of software that are kept beside each other are.
+    """
+    key = record.comparability
     if key is None:
         return None
-    return (key.dataset, key.dataset_sha256, key.device, key.device_memory_gib, key.mig, key.power_limit_w, key.batch, key.attention)
+    return (key.dataset, key.dataset_sha256, key.device, key.device_memory_gib, key.mig, key.power_limit_w, key.batch, name_line(record))
+
+
+def name_line(record: Record) -> str | None:
+    """`Triton 2` for a run in the environment that is kept for what no newer Triton compiles; None for every other."""
+    triton = record.environment.triton if record.environment else None
+    return "Triton 2" if triton is not None and triton.startswith("2.") else None
 
 
 def _describe(record: Record) -> tuple[object, ...]:
@@ -125,7 +136,7 @@ def _describe(record: Record) -> tuple[object, ...]:
     return (
         (case.workload, case.variant, case.phase, case.preset, case.division, case.precision),
         (record.profile, record.emulated, record.outcome),
-        identify_row(record.comparability),
+        identify_row(record),
         tuple(record.conditions.items()),
         data and (data.name, data.sha256, data.synthetic),
         machine and (machine.gpu, machine.gpu_memory_bytes, machine.cpu),

@@ -13,10 +13,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from _pytest.mark.expression import Expression  # the very language of `pytest -k`, so that users learn one
-
 import models
 from bench.case import Case, Division, Phase, Preset, UsageError
+from bench.selection import compile_selection
 
 if TYPE_CHECKING:
     from models.workload import Variant, Workload  # which imports torch: what lists commands should not wait for it
@@ -26,25 +25,38 @@ if TYPE_CHECKING:
 def load_workloads() -> Mapping[str, Workload]:
     """Every workload by name, in the order of its family's folder and declaration. A family is a package in models/ with a tuple `WORKLOADS`."""
     found: dict[str, Workload] = {}
-    for module in sorted(pkgutil.iter_modules(models.__path__), key=lambda m: m.name):
-        if not module.ispkg:
-            continue
-        family = importlib.import_module(f"models.{module.name}")
-        if not hasattr(family, "WORKLOADS"):
-            raise UsageError(f"models/{module.name}/__init__.py declares no WORKLOADS; CONTRIBUTING.md says how a family is added")
-        for workload in family.WORKLOADS:
+    for family in _list_families():
+        for workload in _load_family(family):
             if workload.name in found:
-                raise UsageError(f"two workloads are named {workload.name!r}; rename one in models/{module.name}")
+                raise UsageError(f"two workloads are named {workload.name!r}; rename one in models/{family}")
             found[workload.name] = workload
     return MappingProxyType(found)
 
 
 def get_workload(name: str) -> Workload:
     """The workload of that name. Raises UsageError that lists the known ones."""
+    # a case has a process of its own, and other families' imports would take a fifth of its start
+    for family in _list_families():
+        if family in name:
+            for workload in _load_family(family):
+                if workload.name == name:
+                    return workload
     try:
         return load_workloads()[name]
     except KeyError:
         raise UsageError(f"unknown workload {name!r}; known: {', '.join(load_workloads())}") from None
+
+
+def _list_families() -> list[str]:
+    return sorted(module.name for module in pkgutil.iter_modules(models.__path__) if module.ispkg)
+
+
+@cache
+def _load_family(family: str) -> tuple[Workload, ...]:
+    package = importlib.import_module(f"models.{family}")
+    if not hasattr(package, "WORKLOADS"):
+        raise UsageError(f"models/{family}/__init__.py declares no WORKLOADS; CONTRIBUTING.md says how a family is added")
+    return tuple(package.WORKLOADS)
 
 
 def get_variant(workload: Workload, name: str) -> Variant:
@@ -74,12 +86,8 @@ def select_cases(preset: Preset | None = None, division: Division | None = None,
     Raises UsageError for a malformed expression and for one that matches nothing.
     """
     cases = [case for case in expand_cases() if preset in (None, case.preset) and division in (None, case.division)]
-    if expression:
-        try:
-            compiled = Expression.compile(expression)
-        except SyntaxError as error:
-            raise UsageError(f"--select {expression!r}: {error}; write it like pytest -k, e.g. 'affinity and not eval'") from None
-        cases = [case for case in cases if compiled.evaluate(lambda word, /, **_: word.lower() in case.id.lower())]  # noqa: B023
+    selects = compile_selection(expression)
+    cases = [case for case in cases if selects(case.id)]
     if not cases:
         asked = f"preset={preset or 'any'}, division={division or 'any'}, select={expression!r}"
         raise UsageError(f"no case matches {asked}; `python -m bench list` shows all cases")

@@ -2,13 +2,15 @@
 
     python benchmarks/gate_overhead.py --reference HEAD~1 --candidate HEAD [--json]
 
-Two live processes, one in each checkout, alternate rounds in random order; their d go through the gate's two stages.
+Two live processes, one in each checkout, alternate rounds in random order; their d go through the gate's two stages. Exit codes are the
+gate's: 0 no slower, 1 slower, 2 wrong use, 3 could not be judged.
 """
 
 from __future__ import annotations
 
 import argparse
 import random
+import selectors
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -20,11 +22,12 @@ sys.path.insert(0, str(ROOT))
 
 from bench.case import ExitCode, UsageError  # noqa: E402
 from bench.gate.reference import Checkout, open_source  # noqa: E402
-from bench.gate.statistics import CONFIRM, SCREEN, value_pair  # noqa: E402
+from bench.gate.statistics import CONFIRM, SCREEN, NotARatio, value_pair  # noqa: E402
 from bench.gate.verdict import Finding, GateVerdict, Values, decide, looks_slower  # noqa: E402
 
 CASE = "harness/empty-step"
 ROUNDS, STEPS = 8, 100_000
+SILENCE = 120.0  # s; importing torch from a cold disk takes long, a round does not
 # given on the command line, so that checkouts from before this file can be the reference
 WORKER = """
 import sys, time, torch
@@ -40,7 +43,8 @@ for line in sys.stdin:
 class Rounds:
     """A process in a checkout that times rounds when asked."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, silence: float = SILENCE) -> None:
+        self._silence = silence
         self._process = subprocess.Popen([sys.executable, "-c", WORKER], cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def __enter__(self) -> Rounds:
@@ -51,11 +55,18 @@ class Rounds:
         self._process.communicate()
 
     def time(self, steps: int) -> float:
-        """Seconds of one round. Raises UsageError where the checkout's clock does not run."""
+        """Seconds of one round. Raises UsageError where the checkout's clock does not run, or never comes back."""
         if self._process.stdin is None or self._process.stdout is None:
             raise RuntimeError("started without pipes")
-        self._process.stdin.write(f"{steps}\n")
-        self._process.stdin.flush()
+        try:
+            self._process.stdin.write(f"{steps}\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            pass  # it ended; the empty answer below says so
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._process.stdout, selectors.EVENT_READ)
+            if not selector.select(self._silence):
+                raise UsageError(f"a checkout's bench.measure.clock.run_round gave no answer for {self._silence:g} s")
         answer = self._process.stdout.readline()
         if not answer:
             raise UsageError("a checkout's bench.measure.clock.run_round does not run; what it printed stands above")
@@ -86,7 +97,7 @@ def judge_overhead(reference: Path, candidate: Path, seed: int, rounds: int = RO
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Prints the finding; exit code 1 when it is a regression."""
+    """Prints the finding; exit code 1 when it is a regression, 3 when there is none to be had."""
     parser = argparse.ArgumentParser(description="Whether a commit makes the harness itself slower.")
     parser.add_argument("--reference", default="HEAD~1", metavar="REF", help="a git ref or a folder")
     parser.add_argument("--candidate", default="HEAD", metavar="REF", help="a git ref or a folder")
@@ -100,8 +111,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         return ExitCode.WRONG_USE
+    except NotARatio as error:
+        print(f"{GateVerdict.NOT_COMPARABLE}: {CASE}: {error}", file=sys.stderr)
+        return ExitCode.INCONCLUSIVE
     print(finding.model_dump_json(indent=1) if options.json else f"{finding.verdict}: {CASE}: {finding.reason}")
-    return ExitCode.VERDICT_FAILED if finding.verdict is GateVerdict.REGRESSED else ExitCode.OK
+    if finding.verdict is GateVerdict.REGRESSED:
+        return ExitCode.VERDICT_FAILED
+    return ExitCode.OK if finding.verdict in (GateVerdict.EQUIVALENT, GateVerdict.IMPROVED) else ExitCode.INCONCLUSIVE
 
 
 def _open_folder(stack: ExitStack, name: str) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 
@@ -44,6 +44,13 @@ class DatasetCard:
     rows: Mapping[str, int]
     dropped: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+
+def join_identity(identity: DatasetIdentity, sha256: str | None) -> DatasetIdentity:
+    """Data together with what results depend on as much, e.g. the weights that a training starts from: one hash over both; None: the data alone."""
+    if sha256 is None:
+        return identity
+    return replace(identity, sha256=hashlib.sha256(f"{identity.sha256} {sha256}".encode()).hexdigest())
 
 
 def hash_files(paths: Iterable[Path]) -> str:

@@ -5,7 +5,7 @@ Source: document 002, tokens and data contract. 150 bases give 148 overlapping 3
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -72,6 +72,12 @@ class ReadSource(Protocol):
     def take(self, rows: Array) -> Reads:
         """The reads of int64 [b] row numbers, in that order, checked. Raises DataError for rows that break the contract."""
 
+    def find_labels(self, rows: Array) -> Array:
+        """int64 [b] labels of row numbers. Reads no tokens: fits memory for tens of millions of rows."""
+
+    def find_groups(self, rows: Array) -> Array | None:
+        """int64 [b] what each row belongs to (region, sample), so that rows of one group are not independent; None where rows are."""
+
 
 @dataclass(frozen=True, slots=True)
 class ReadTable:
@@ -96,6 +102,21 @@ class ReadTable:
     def take(self, rows: Array) -> Reads:
         reads = self.reads
         return Reads(reads.tokens[rows], reads.states[rows], reads.label[rows], reads.region[rows])
+
+    def find_labels(self, rows: Array) -> Array:
+        return np.asarray(self.reads.label[rows])
+
+    def find_groups(self, rows: Array) -> Array | None:
+        return np.asarray(self.reads.region[rows])
+
+
+@dataclass(frozen=True, slots=True)
+class MethylbertReads:
+    """Both parts, no DNA fragment in both, and how many training reads that cost, by reason."""
+
+    train: ReadTable
+    test: ReadTable
+    dropped: Mapping[str, int]
 
 
 def tokenise(codes: Array, length: int = TOKENS) -> Array:
@@ -127,13 +148,31 @@ def check_reads(tokens: Array, states: Array, where: Path | str, rows: Array) ->
         raise DataError(where, "is all padding: there is nothing to classify", "Remove the row", row=int(rows[empty.argmax()]))
 
 
-def read_methylbert(folder: Path, part: str) -> ReadTable:
-    """The real reads of a part, `train` (1,429) or `test` (612): classes N and T, regions 0 to 9.
+def read_methylbert(folder: Path) -> MethylbertReads:
+    """The real reads: classes N and T, regions 0 to 9. Of 1,429 published training reads 996 stay, of 612 test reads all.
 
-    Raises MissingData, and DataError that names file and row (the header is row 1) for anything that is not as the contract says.
+    Two reads of one name are the two ends of one DNA fragment: methylation and often bases are shared. Training reads whose other end is
+    tested are removed, and those equal to a test read; both are counted. Raises MissingData, and DataError that names file and row (the
+    header is row 1) for anything that is not as the contract says.
     """
-    path = folder / {"train": TRAIN_FILE, "test": TEST_FILE}[part]
-    table = read_columns(path, ("dna_seq", "methyl_seq", "ctype", "dmr_label"), "\t")
+    (train, train_names), (test, test_names) = _read_part(folder / TRAIN_FILE), _read_part(folder / TEST_FILE)
+    tested, seen = set(test_names), {_read_bytes(test, row) for row in range(len(test))}
+    other_end = np.array([name in tested for name in train_names])
+    equal = np.array([_read_bytes(train, row) in seen for row in range(len(train))]) & ~other_end
+    kept = np.flatnonzero(~other_end & ~equal)
+    if not len(kept):
+        raise DataError(folder / TRAIN_FILE, "every read is of a fragment that is also tested", "Give the files as published")
+    dropped = {"training reads of a fragment in test": int(other_end.sum()), "training reads equal to a test read": int(equal.sum())}
+    return MethylbertReads(ReadTable(ReadTable(train, CELLS).take(kept), CELLS), ReadTable(test, CELLS), dropped)
+
+
+def _read_bytes(reads: Reads, row: int) -> bytes:
+    return bytes(reads.tokens[row].tobytes() + reads.states[row].tobytes())
+
+
+def _read_part(path: Path) -> tuple[Reads, list[str]]:
+    """A part's reads and the names of their fragments."""
+    table = read_columns(path, ("name", "dna_seq", "methyl_seq", "ctype", "dmr_label"), "\t")
     n = len(table["ctype"])
     tokens = np.full((n, TOKENS), PAD, dtype=np.uint8)
     states = np.full((n, TOKENS), NO_CPG, dtype=np.uint8)
@@ -142,8 +181,10 @@ def read_methylbert(folder: Path, part: str) -> ReadTable:
         if len(ids) != len(marks):
             raise _fault(path, row, f"has {len(ids)} 3-mers but {len(marks)} methylation states", "Give one digit per 3-mer")
         tokens[row, : len(ids)], states[row, : len(ids)] = ids, marks
-    reads = Reads(tokens, states, _parse_cells(path, table["ctype"]), _parse_regions(path, table["dmr_label"]))
-    return ReadTable(reads, CELLS)
+    for row, name in enumerate(table["name"]):
+        if not name:
+            raise _fault(path, row, "has no name, so that nobody can say whether its other end is tested", "Give the fragment's name, or remove the row")
+    return Reads(tokens, states, _parse_cells(path, table["ctype"]), _parse_regions(path, table["dmr_label"])), table["name"]
 
 
 def identify_methylbert(folder: Path) -> DatasetIdentity:

@@ -2,23 +2,24 @@
 
 NPZ, one file per sample: dna_tokens and methylation [regions, 150] of integers, region_ids, n_reads [regions], tissue_label one-hot
 [classes], sample_name, tissue_name. A CSV (filename, tissue_index) lists the files of a split. HDF5, all samples of a split:
-dna_tokens and methylation [files, regions, 150], attributes n_regions_per_file, seq_length, n_tissues, tissue_labels [files].
+dna_tokens and methylation [files, regions, 150], attributes n_regions_per_file, seq_length, n_tissues, tissue_labels [files]; ours also
+takes an attribute sample_names [files], without which nobody can say whether a sample is in another part too.
 """
 
 from __future__ import annotations
 
-import csv
+import copy
 import zipfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 from datasets.card import DataError, MissingData
 from datasets.methylation import NO_CPG, TOKENS, Reads, check_reads
+from datasets.methylation_lists import WRITE_AGAIN, SampleList, check_agreement, read_member, read_traits
 
 Array = np.ndarray
 
@@ -28,7 +29,6 @@ OPEN_FILES = 64
 """Samples that are mapped at one time: each takes file descriptors, of which a process may have about a thousand."""
 _MEMBERS = ("dna_tokens", "methylation")
 _LOCAL_HEADER = 30  # bytes of a zip entry's header before its name
-_AGAIN = "Write or download the file again"
 
 
 class NpzSample:
@@ -43,12 +43,12 @@ class NpzSample:
             with zipfile.ZipFile(path) as archive:
                 self._tokens, self._states = (_map_member(path, archive, name) for name in _MEMBERS)
         except (zipfile.BadZipFile, ValueError, EOFError) as error:
-            raise DataError(path, f"is no readable NPZ file ({error})", _AGAIN) from None
+            raise DataError(path, f"is no readable NPZ file ({error})", WRITE_AGAIN) from None
         for name, array in zip(_MEMBERS, (self._tokens, self._states), strict=True):
             if array.ndim != 2 or array.shape[1] != TOKENS:
-                raise DataError(path, f"{name} has the shape {list(array.shape)}, expected [regions, {TOKENS}]", _AGAIN)
+                raise DataError(path, f"{name} has the shape {list(array.shape)}, expected [regions, {TOKENS}]", WRITE_AGAIN)
         if len(self._tokens) != len(self._states):
-            raise DataError(path, f"dna_tokens has {len(self._tokens)} regions but methylation {len(self._states)}", _AGAIN)
+            raise DataError(path, f"dna_tokens has {len(self._tokens)} regions but methylation {len(self._states)}", WRITE_AGAIN)
 
     def __len__(self) -> int:
         return len(self._tokens)
@@ -79,7 +79,7 @@ def _map_member(path: Path, archive: zipfile.ZipFile, name: str) -> Array:
     try:
         entry = archive.getinfo(f"{name}.npy")
     except KeyError:
-        raise DataError(path, f"has no array {name!r}; it has {', '.join(archive.namelist()) or 'none'}", _AGAIN) from None
+        raise DataError(path, f"has no array {name!r}; it has {', '.join(archive.namelist()) or 'none'}", WRITE_AGAIN) from None
     if entry.compress_type != zipfile.ZIP_STORED:
         raise DataError(path, f"{name} is compressed and cannot be mapped from disk", "Save it with numpy.savez, not savez_compressed")
     with archive.open(entry) as stream:
@@ -88,9 +88,9 @@ def _map_member(path: Path, archive: zipfile.ZipFile, name: str) -> Array:
         shape, fortran, dtype = read_header(stream)
         inside = stream.tell()
     if dtype.kind not in "iu" or fortran:
-        raise DataError(path, f"{name} holds {dtype} in {'column' if fortran else 'row'} order, expected integers in row order", _AGAIN)
+        raise DataError(path, f"{name} holds {dtype} in {'column' if fortran else 'row'} order, expected integers in row order", WRITE_AGAIN)
     if entry.file_size != inside + dtype.itemsize * int(np.prod(shape)):
-        raise DataError(path, f"{name} has {entry.file_size} bytes, not what its shape {list(shape)} takes", _AGAIN)
+        raise DataError(path, f"{name} has {entry.file_size} bytes, not what its shape {list(shape)} takes", WRITE_AGAIN)
     return np.memmap(path, dtype=dtype, mode="r", offset=_find_data(path, entry.header_offset) + inside, shape=shape)
 
 
@@ -102,43 +102,42 @@ def _find_data(path: Path, header: int) -> int:
     return header + _LOCAL_HEADER + int.from_bytes(fixed[26:28], "little") + int.from_bytes(fixed[28:30], "little")
 
 
-@dataclass(frozen=True, slots=True)
-class SampleList:
-    """The files of one split and the tissue of each."""
-
-    paths: tuple[Path, ...]
-    label: Array  # int64 [files]
-
-
-def read_list(path: Path) -> SampleList:
-    """A split's CSV: filename (relative to the CSV), tissue_index. Raises MissingData, and DataError naming the row."""
-    if not path.is_file():
-        raise MissingData(path, "not found", "Give its folder with --data: a CSV with the columns filename, tissue_index")
-    with path.open(newline="", encoding="utf-8-sig") as stream:
-        reader = csv.DictReader(stream)
-        if not {"filename", "tissue_index"} <= set(reader.fieldnames or ()):
-            raise DataError(path, f"has the columns {', '.join(reader.fieldnames or ())}", "Give filename and tissue_index", row=1)
-        rows = list(reader)
-    if not rows:
-        raise DataError(path, "lists no files", "Give a row per file")
-    for number, row in enumerate(rows, start=2):
-        if not row["filename"] or not (row["tissue_index"] or "").isdecimal():
-            raise DataError(path, f"names {row['filename']!r} with tissue_index {row['tissue_index']!r}", "Give a file and a number from 0", row=number)
-    return SampleList(tuple(path.parent / row["filename"] for row in rows), np.array([int(row["tissue_index"]) for row in rows], dtype=np.int64))
-
-
 class NpzReads:
     """Every region of every listed sample as one read: a ReadSource that maps at most 64 files at a time."""
 
     length, even = TOKENS, False  # nothing says so without reading every row
 
     def __init__(self, samples: SampleList, classes: Sequence[str]) -> None:
-        """Raises DataError where the first file breaks the contract or a tissue has no name among `classes`."""
+        """Raises DataError where the first file breaks the contract, a tissue has no name among `classes`, or files contradict each other."""
         if (worst := int(samples.label.max())) >= len(classes):
             raise DataError(samples.paths[int(samples.label.argmax())], f"is of tissue {worst}, of {len(classes)}", "Correct tissue_index in the list")
         self.classes, self._samples, self.label = classes, samples, samples.label
         self._open: Callable[[int], NpzSample] = lru_cache(OPEN_FILES)(lambda number: NpzSample(samples.paths[number]))
         self.regions = len(self._open(0))
+        self.traits = read_traits(samples)
+        check_agreement(self.traits, len(classes))
+        if (shape := read_member(samples.paths[0], "region_ids").shape) != (self.regions,):
+            raise DataError(samples.paths[0], f"region_ids has the shape {list(shape)}, the reads are of {self.regions} regions", WRITE_AGAIN)
+
+    @property
+    def names(self) -> Sequence[str]:
+        """The samples' names."""
+        return [sample.name for sample in self.traits]
+
+    @property
+    def paths(self) -> Sequence[Path]:
+        """The samples' files."""
+        return self._samples.paths
+
+    def select(self, kept: Array) -> NpzReads:
+        """The samples of int64 [m] numbers as a source of their own."""
+        return NpzReads(self._samples.select(kept), self.classes)
+
+    def find_labels(self, rows: Array) -> Array:
+        return np.asarray(self.label[rows // self.regions])
+
+    def find_groups(self, rows: Array) -> Array | None:
+        return rows // self.regions
 
     def __len__(self) -> int:
         return len(self._samples.paths) * self.regions
@@ -168,22 +167,48 @@ class Hdf5Reads:
         try:
             self._file = h5py.File(path, "r")
         except OSError as error:
-            raise DataError(path, f"is no readable HDF5 file ({error})", _AGAIN) from None
+            raise DataError(path, f"is no readable HDF5 file ({error})", WRITE_AGAIN) from None
         self._tokens, self._states = (self._find(name) for name in _MEMBERS)
         files, self.regions = (int(size) for size in self._tokens.shape[:2])
+        if not files or not self.regions:
+            raise DataError(path, f"holds {files} samples of {self.regions} regions: there is nothing to read", WRITE_AGAIN)
         self._check_attributes(files)
-        self.label = np.asarray(self._file.attrs["tissue_labels"], dtype=np.int64)
+        self._numbers, self.label = np.arange(files), np.asarray(self._read_attribute("tissue_labels"), dtype=np.int64)
+        self._names = self._read_names(files)
 
     def __len__(self) -> int:
         return len(self.label) * self.regions
 
+    @property
+    def names(self) -> Sequence[str] | None:
+        """The samples' names; None where the file has none."""
+        return None if self._names is None else [self._names[number] for number in self._numbers.tolist()]
+
+    @property
+    def paths(self) -> Sequence[Path]:
+        """The file of each sample: one for all."""
+        return [self.path] * len(self.label)
+
+    def select(self, kept: Array) -> Self:
+        """The samples of int64 [m] numbers as a source of their own."""
+        selected = copy.copy(self)
+        selected._numbers, selected.label = self._numbers[kept], self.label[kept]
+        return selected
+
+    def find_labels(self, rows: Array) -> Array:
+        return np.asarray(self.label[rows // self.regions])
+
+    def find_groups(self, rows: Array) -> Array | None:
+        return rows // self.regions
+
     def take(self, rows: Array) -> Reads:
-        def read(number: int, regions: Array) -> tuple[Array, Array]:
-            once, place = np.unique(regions, return_inverse=True)  # h5py takes rising numbers only
+        def read(place: int, regions: Array) -> tuple[Array, Array]:
+            number = int(self._numbers[place])
+            once, order = np.unique(regions, return_inverse=True)  # h5py takes rising numbers only
             try:
-                tokens, states = (data[number, once][place] for data in (self._tokens, self._states))
+                tokens, states = (data[number, once][order] for data in (self._tokens, self._states))
             except OSError as error:
-                raise DataError(self.path, f"sample {number} cannot be read ({error})", _AGAIN) from None
+                raise DataError(self.path, f"sample {number} cannot be read ({error})", WRITE_AGAIN) from None
             check_reads(tokens, states, f"{self.path}, sample {number}", regions)
             return tokens.astype(np.uint8), states.astype(np.uint8)
 
@@ -192,23 +217,42 @@ class Hdf5Reads:
     def _find(self, name: str) -> Any:
         data = self._file.get(name)
         if data is None or not hasattr(data, "shape"):
-            raise DataError(self.path, f"has no data set {name!r}; it has {', '.join(self._file) or 'none'}", _AGAIN)
+            raise DataError(self.path, f"has no data set {name!r}; it has {', '.join(self._file) or 'none'}", WRITE_AGAIN)
         if len(data.shape) != 3 or data.shape[2] != TOKENS or data.dtype.kind not in "iu":
-            raise DataError(self.path, f"{name} holds {data.dtype} {list(data.shape)}, expected integers [files, regions, {TOKENS}]", _AGAIN)
+            raise DataError(self.path, f"{name} holds {data.dtype} {list(data.shape)}, expected integers [files, regions, {TOKENS}]", WRITE_AGAIN)
         return data
 
     def _check_attributes(self, files: int) -> None:
-        attributes = self._file.attrs
-        expected = {"n_regions_per_file": self.regions, "seq_length": TOKENS}
-        for name, value in expected.items():
-            if name not in attributes or int(attributes[name]) != value:
-                raise DataError(self.path, f"attribute {name} is {attributes.get(name)}, the data have {value}", _AGAIN)
-        labels = np.asarray(attributes.get("tissue_labels", ()))
+        expected = {"n_regions_per_file": (self.regions, "the data have"), "seq_length": (TOKENS, "the data have")}
+        for name, (value, whose) in {**expected, "n_tissues": (len(self.classes), "the contract has")}.items():
+            found = self._read_attribute(name)
+            if found.size != 1 or found.dtype.kind not in "iuf" or found.item() != value:
+                raise DataError(self.path, f"attribute {name} is {_spell(found)}, {whose} {value}", WRITE_AGAIN)
+        labels = self._read_attribute("tissue_labels")
         if self._states.shape != self._tokens.shape or labels.shape != (files,):
             shapes = f"dna_tokens {list(self._tokens.shape)}, methylation {list(self._states.shape)}, tissue_labels {list(labels.shape)}"
-            raise DataError(self.path, f"its parts do not fit together: {shapes}", _AGAIN)
+            raise DataError(self.path, f"its parts do not fit together: {shapes}", WRITE_AGAIN)
         if labels.dtype.kind not in "iu" or not 0 <= labels.min() <= labels.max() < len(self.classes):
             raise DataError(self.path, f"tissue_labels are not whole numbers from 0 to {len(self.classes) - 1}", "Number the tissues in their order")
+
+    def _read_attribute(self, name: str) -> Array:
+        try:
+            return np.asarray(self._file.attrs.get(name))  # None where there is none: an array of one object
+        except (OSError, TypeError, ValueError) as error:
+            raise DataError(self.path, f"attribute {name} cannot be read ({error})", WRITE_AGAIN) from None
+
+    def _read_names(self, files: int) -> Sequence[str] | None:
+        if "sample_names" not in self._file.attrs:
+            return None
+        found = self._read_attribute("sample_names")
+        names = [name.decode("utf-8", "replace") if isinstance(name, bytes) else name for name in found.ravel().tolist()]
+        if found.shape != (files,) or not all(isinstance(name, str) and name for name in names):
+            raise DataError(self.path, f"attribute sample_names is {_spell(found)}, not the names of {files} samples", WRITE_AGAIN)
+        return names
+
+
+def _spell(found: Array) -> str:
+    return "missing" if found.ndim == 0 and found.item() is None else f"{found.tolist()!r:.60}"
 
 
 def _gather(rows: Array, regions: int, label: Array, read: Callable[[int, Array], tuple[Array, Array]]) -> Reads:

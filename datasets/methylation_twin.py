@@ -64,6 +64,12 @@ class ReadTwin:
         states[:, self._sites - 1] = np.where(shown, METHYLATED, UNMETHYLATED)  # the 3-mer whose middle is the C
         return Reads(tokens, states, label, region)
 
+    def find_labels(self, rows: Array) -> Array:
+        return self._draw(rows)[1]
+
+    def find_groups(self, rows: Array) -> Array | None:  # noqa: ARG002  # every row is drawn by itself
+        return None
+
     def measure_best(self, rows: Array) -> float:
         """Accuracy that the Bayes predictor, which knows the signatures, expects on rows: the mean of its largest posterior."""
         return float(self._posterior(rows).max(axis=1).mean())
@@ -117,6 +123,12 @@ class RandomTokens:
     def take(self, rows: Array) -> Reads:
         reads = self._reads
         return Reads(reads.tokens[rows], reads.states[rows], reads.label[rows], reads.region[rows])
+
+    def find_labels(self, rows: Array) -> Array:
+        return np.asarray(self._reads.label[rows])
+
+    def find_groups(self, rows: Array) -> Array | None:  # noqa: ARG002  # every row is drawn by itself
+        return None
 
 
 def identify_random_tokens(rows: int) -> DatasetIdentity:

@@ -1,6 +1,11 @@
 """A training in a file: weights, optimiser, schedule, random states and the place in the epoch, as safetensors with JSON in its header.
 
 Nothing is pickled, so a checkpoint from elsewhere cannot run code. The file is renamed into place when it is complete.
+
+For those who train through a session of their own: `session.fit(progress)` calls `progress` after every batch, which may call
+`session.save_checkpoint(path)`; a session that is opened anew for the same case goes on with `session.load_checkpoint(path)` and then
+`session.fit(progress)`. The cases of `bench run` save none: its times are of trainings that nobody stopped, and its --resume repeats a
+case that did not end.
 """
 
 from __future__ import annotations
@@ -21,8 +26,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from datasets.card import DataError
+from models.weights import compare_weights
 
 _HEADER = "training"
+_REMEDY = "Give a file that save_checkpoint wrote, or train from the start"
 _TENSORS = ("batches", "losses", "best_weights")  # fields of Place that are not JSON
 Tensors = Mapping[str, Tensor]
 
@@ -90,12 +97,19 @@ def save_training(path: Path, parts: Parts, place: Place, identity: Mapping[str,
 def load_training(path: Path, parts: Parts, identity: Mapping[str, object]) -> Place:
     """Puts the state back into the parts and returns the place. Raises DataError for a file that is missing, damaged or of another training."""
     tensors, state = _read(path)
+    try:
+        return _restore(path, tensors, state, parts, identity)
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise DataError(path, f"is damaged: the training in it is incomplete ({type(error).__name__}: {error})", _REMEDY) from None
 
+
+def _restore(path: Path, tensors: Tensors, state: Any, parts: Parts, identity: Mapping[str, object]) -> Place:
     def take(group: str) -> dict[str, Tensor]:
         return {name.removeprefix(f"{group}/"): tensor for name, tensor in tensors.items() if name.startswith(f"{group}/")}
 
     weights = take("model")
-    _check_weights(path, weights, parts.model)
+    # not whether they are finite: a training that diverged resumes as what it is
+    compare_weights(path, weights, parts.model.state_dict(), "Give the checkpoint of this variant", finite=False)
     for key, value in identity.items():
         if state["of"].get(key) != json.loads(json.dumps(value)):
             raise DataError(path, f"is of another training: its {key} is {state['of'].get(key)!r}, here {value!r}", "Give the checkpoint of this case")
@@ -108,7 +122,10 @@ def load_training(path: Path, parts: Parts, identity: Mapping[str, object]) -> P
     parts.scaler.load_state_dict(state["scaler"])
     _unpack_random(parts, take("random"), state["random"])
     best = {name: tensor.to(parts.device) for name, tensor in take("best").items()}
-    return Place(batches=_in_order(take("batch"), parts.device), losses=_in_order(take("loss"), parts.device), best_weights=best or None, **state["place"])
+    batches, losses = (_in_order(take(group), parts.device) for group in ("batch", "loss"))
+    if len(losses) > len(batches):
+        raise ValueError(f"{len(losses)} batches are done, of {len(batches)}")
+    return Place(batches=batches, losses=losses, best_weights=best or None, **state["place"])
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], Any]:
@@ -116,20 +133,11 @@ def _read(path: Path) -> tuple[dict[str, Tensor], Any]:
         with safe_open(path, "pt") as file:
             state = json.loads((file.metadata() or {}).get(_HEADER, "null"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no mapping
-    except (OSError, SafetensorError) as error:
-        raise DataError(path, f"cannot be read as a checkpoint ({error})", "Give a file that save_checkpoint wrote, or train from the start") from None
+    except (OSError, SafetensorError, ValueError) as error:  # JSON that is none is a ValueError
+        raise DataError(path, f"cannot be read as a checkpoint ({error})", _REMEDY) from None
     if state is None:
-        raise DataError(path, "holds weights but no training to go on with", "Give a file that save_checkpoint wrote")
+        raise DataError(path, "holds weights but no training to go on with", _REMEDY)
     return tensors, state
-
-
-def _check_weights(path: Path, weights: Tensors, model: nn.Module) -> None:
-    own = model.state_dict()
-    for name in [*own, *(name for name in weights if name not in own)]:
-        here, there = (list(side[name].shape) if name in side else "none" for side in (own, weights))
-        if here != there:
-            problem = f"is of another network: {name} has the shape {there} in the file, {here} in the model"
-            raise DataError(path, problem, "Give the checkpoint of this variant")
 
 
 def _unpack_optimiser(optimiser: torch.optim.Optimizer, tensors: Tensors, groups: Any) -> None:

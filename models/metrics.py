@@ -3,7 +3,7 @@ bootstrap over groups (chromosome, gene, complex), because rows of one group are
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ _kept: ContextVar[list[Draws] | None] = ContextVar("kept", default=None)
 
 @contextmanager
 def keep_draws() -> Iterator[list[Draws]]:
-    """Keeps, for every metric that gets an interval in the `with` block, its value on each bootstrap resample; None where undefined.
+    """Keeps, for every metric that a bootstrap is possible of in the `with` block, its value on each bootstrap resample; None where undefined.
 
     The resamples follow from the groups and SEED alone: two models scored on the same rows can be compared draw by draw.
     """
@@ -61,29 +61,34 @@ def score_with_intervals(metrics: list[Metric], truth: Array, prediction: Array,
     """Every metric with a 95 % percentile-bootstrap interval.
 
     truth, prediction: [n]; groups: [n] labels, or None to resample rows. A metric that is undefined on the rows becomes a
-    missing quantity with its reason; with fewer than five groups there is no interval, and `how` says so.
+    missing quantity with its reason; with fewer than five groups there is no interval, and `how` says so. Nor is there one where the
+    resamples agree, as for an accuracy of 0 or 1: rows that are all alike do not say how much others would differ.
     """
     check_predictions(truth, prediction)
     unit_of = "rows" if groups is None else "groups"
     labels = np.arange(len(truth)) if groups is None else np.unique(groups, return_inverse=True)[1]
     n_groups = int(labels.max()) + 1
-    resamples = _resample(labels, n_groups) if n_groups >= MIN_GROUPS else []
+    values = {metric.name: _compute(metric, truth, prediction) for metric in metrics}
+    drawn = [metric for metric in metrics if not isinstance(values[metric.name], Undefined)]
+    draws_of = _draw(drawn, truth, prediction, _resample(labels, n_groups) if n_groups >= MIN_GROUPS else ())
     scores: dict[str, Quantity] = {}
     for metric in metrics:
-        try:
-            value = metric.compute(truth, prediction)
-        except Undefined as undefined:
-            scores[metric.name] = Quantity.missing(metric.unit, str(undefined))
+        value = values[metric.name]
+        if isinstance(value, Undefined):
+            scores[metric.name] = Quantity.missing(metric.unit, str(value))
             continue
-        draws = _draws(metric, truth, prediction, resamples)
+        draws = draws_of[metric.name]
         defined = sum(draw is not None for draw in draws)
         if defined < RESAMPLES / 2:
-            how = f"no interval: {n_groups} {unit_of}" if not resamples else f"no interval: undefined on most bootstrap samples of {n_groups} {unit_of}"
+            how = f"no interval: {n_groups} {unit_of}" if not draws else f"no interval: undefined on most bootstrap samples of {n_groups} {unit_of}"
             scores[metric.name] = Quantity(value, metric.unit, n=len(truth), how=how)
         else:
             low, high = percentile_interval(draws)
-            how = f"percentile bootstrap, {defined} resamples of {n_groups} {unit_of}"
-            scores[metric.name] = Quantity(value, metric.unit, len(truth), low, high, how)
+            if low < high:
+                how = f"percentile bootstrap, {defined} resamples of {n_groups} {unit_of}"
+                scores[metric.name] = Quantity(value, metric.unit, len(truth), low, high, how)
+            else:
+                scores[metric.name] = Quantity(value, metric.unit, len(truth), how=f"no interval: resamples of {n_groups} {unit_of} agree")
             if (kept := _kept.get()) is not None:
                 kept.append(draws)
     return scores
@@ -96,29 +101,40 @@ def check_predictions(truth: Array, prediction: Array) -> None:
     if len(truth) != len(prediction):
         raise ValueError(f"{len(truth)} true values but {len(prediction)} predictions")
     for name, values in (("true value", truth), ("prediction", prediction)):
-        bad = ~np.isfinite(values.astype(float)).reshape(len(values), -1).all(axis=1)
+        bad = ~np.isfinite(np.asarray(values, dtype=float)).reshape(len(values), -1).all(axis=1)
         if bad.any():
             raise ValueError(f"{name} of row {int(bad.argmax())} is not a finite number")
 
 
-def _resample(labels: Array, n_groups: int) -> list[Array]:
+def _resample(labels: Array, n_groups: int) -> Iterator[Array]:
+    """Row numbers of each resample, one at a time: of nine million test rows, all of them at once would take 14 GB."""
     random = np.random.default_rng(SEED)
+    if n_groups == len(labels):
+        yield from (random.integers(0, n_groups, n_groups) for _ in range(RESAMPLES))
+        return
     order = np.argsort(labels, kind="stable")
     starts = np.searchsorted(labels[order], np.arange(n_groups + 1))
-    if n_groups == len(labels):
-        return [random.integers(0, n_groups, n_groups) for _ in range(RESAMPLES)]
     members = [order[starts[g] : starts[g + 1]] for g in range(n_groups)]
-    return [np.concatenate([members[g] for g in random.integers(0, n_groups, n_groups)]) for _ in range(RESAMPLES)]
+    for _ in range(RESAMPLES):
+        yield np.concatenate([members[g] for g in random.integers(0, n_groups, n_groups)])
 
 
-def _draws(metric: Metric, truth: Array, prediction: Array, resamples: list[Array]) -> Draws:
-    draws: Draws = []
+def _draw(metrics: Iterable[Metric], truth: Array, prediction: Array, resamples: Iterable[Array]) -> dict[str, Draws]:
+    """Every metric on every resample: the rows of a resample are gathered once for all."""
+    draws: dict[str, Draws] = {metric.name: [] for metric in metrics}
     for rows in resamples:
-        try:
-            draws.append(metric.compute(truth[rows], prediction[rows]))
-        except Undefined:
-            draws.append(None)
+        true, predicted = truth[rows], prediction[rows]
+        for metric in metrics:
+            value = _compute(metric, true, predicted)
+            draws[metric.name].append(None if isinstance(value, Undefined) else value)
     return draws
+
+
+def _compute(metric: Metric, truth: Array, prediction: Array) -> float | Undefined:
+    try:
+        return metric.compute(truth, prediction)
+    except Undefined as undefined:
+        return undefined
 
 
 def compute_rmse(truth: Array, prediction: Array) -> float:

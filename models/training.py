@@ -10,7 +10,7 @@ import copy
 import math
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -154,6 +154,7 @@ class TrainingSession:
     def step(self) -> int:
         if not self._pending:
             self._pending = self._epoch_order()[::-1]
+        if not self.model.training:  # after `infer` or `evaluate`; asked first, because setting it walks through every module
             self.model.train()
         rows = self._pending.pop()
         self._train_on(rows, divide_by=1)
@@ -231,8 +232,8 @@ class TrainingSession:
         """[n_test, ...] float64 predictions of the present weights, in the test split's order."""
         self.model.eval()
         with torch.inference_mode(), autocast(self._device, self._precision):
-            parts = [self._task.predict(self.model, batch).double() for batch in _in_order(self._splits.test, self._recipe.batch)]
-        return torch.cat(parts).cpu().numpy()
+            parts = (self._task.predict(self.model, batch) for batch in _in_order(self._splits.test, self._recipe.batch))
+            return _join(parts, len(self._splits.test[0])).cpu().numpy()
 
     def _epoch_order(self) -> list[Tensor]:
         order = torch.randperm(len(self._splits.train[0]), generator=self._shuffle).to(self._device)
@@ -295,6 +296,16 @@ class _EpochProgress:
 
     def __call__(self, done: int) -> None:
         self.report(self.epoch * self.steps_per_epoch + done, self.epochs * self.steps_per_epoch, f"epoch {self.epoch + 1}/{self.epochs}")
+
+
+def _join(parts: Iterable[Tensor], rows: int) -> Tensor:
+    """[b, ...] parts as one float64 [rows, ...], filled as they come: a list of them beside their sum would take twice the memory."""
+    joined, done = torch.empty(0), 0
+    for part in parts:
+        joined = joined if done else part.new_empty((rows, *part.shape[1:]), dtype=torch.float64)
+        joined[done : done + len(part)] = part
+        done += len(part)
+    return joined[:done]
 
 
 def _in_order(tensors: Batch, batch: int) -> Sequence[Batch]:

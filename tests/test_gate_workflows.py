@@ -83,7 +83,60 @@ def test_only_the_comment_may_write_and_it_never_runs_a_pull_request():
     checkout = next(step for step in steps(COMMENT) if "checkout" in step.get("uses", ""))
     assert checkout["with"]["ref"] == "${{ github.event.repository.default_branch }}"
     assert load(COMMENT)["on"]["workflow_run"]["workflows"] == [load(WORKFLOWS / "pull-request-gate.yml")["name"]]
-    assert "head.repo.fork" in load(GATE)["jobs"]["gate"]["strategy"]["matrix"]["lane"], "forks must not reach the self-hosted runner"
+
+
+def choose_lanes(runner, repository, event):
+    """The matrix's expression, with GitHub's rules: what is missing is null, `&&` and `||` give one of their operands."""
+    text = load(GATE)["jobs"]["gate"]["strategy"]["matrix"]["lane"].removeprefix("${{ fromJSON(").removesuffix(") }}")
+    text = text.replace("&&", " and ").replace("||", " or ")
+    names = {"inputs.gpu-runner": runner, "github.event.pull_request.head.repo.full_name": None, "github.event.pull_request": None, "github.repository": repository}
+    pull = event.get("pull_request")
+    if pull is not None:
+        names["github.event.pull_request"] = pull
+        names["github.event.pull_request.head.repo.full_name"] = (pull["head"]["repo"] or {}).get("full_name")
+    for name, value in names.items():
+        text = text.replace(name, repr(value))
+    return json.loads(eval(text, {"__builtins__": {}}))  # our own file's text
+
+
+@pytest.mark.parametrize(
+    ("event", "lanes"),
+    [
+        ({}, ["cpu", "gpu"]),  # a push
+        ({"pull_request": {"head": {"repo": {"full_name": "lab/assay", "fork": True}}}}, ["cpu", "gpu"]),  # this repository is itself a fork
+        ({"pull_request": {"head": {"repo": {"full_name": "mallory/assay", "fork": True}}}}, ["cpu"]),
+        ({"pull_request": {"head": {"repo": {"full_name": "upstream/assay", "fork": False}}}}, ["cpu"]),  # from the repository that this one forked
+        ({"pull_request": {"head": {"repo": None}}}, ["cpu"]),  # the fork was deleted
+    ],
+)
+def test_forks_do_not_get_the_lane_of_the_self_hosted_runner(event, lanes):
+    assert choose_lanes('["self-hosted"]', "lab/assay", event) == lanes
+    assert choose_lanes("", "lab/assay", event) == ["cpu"]
+
+
+def test_without_a_commit_to_compare_with_the_step_ends_as_wrong_use(repository):
+    folder, _ = repository
+    variables = {"REFERENCE": "", "BASE": "0" * 40, "SELECT": "", "PRESET": "smoke", "PROFILE": "cpu", "BUDGET": "5", "ALLOW": ""}
+    done = run_step(script(GATE, "gate"), folder, PYTHON="false", GITHUB_STEP_SUMMARY=folder / "summary", **variables)
+    assert done.returncode == 2
+    assert "::error::no commit to compare with" in done.stdout
+
+
+@pytest.mark.skipif(shutil.which("jq") is None, reason="jq, which GitHub's runners have, is not installed")
+@pytest.mark.parametrize(("names", "downloads"), [([], False), (["other"], False), (["gate-cpu", "gate-gpu"], True)])
+def test_verdicts_are_fetched_only_where_a_runner_left_some(tmp_path, names, downloads):
+    (tmp_path / "artifacts").write_text(json.dumps({"artifacts": [{"name": name} for name in names]}))
+    put(tmp_path / "bin" / "gh", '#!/bin/bash\ncase "$*" in\napi*) cat artifacts;;\n*) echo "$*" > downloaded;;\nesac\n')
+    done = run_step(script(COMMENT, "fetch the verdicts"), tmp_path, REPOSITORY="o/r", RUN="7")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "downloaded").exists() == downloads
+
+
+def test_a_run_that_left_nothing_replaces_the_comment(tmp_path):
+    put(tmp_path / ".venv" / "bin" / "python", f'#!/bin/bash\nexec "{sys.executable}" "$@"\n')
+    done = run_step(script(COMMENT, "write the comment"), tmp_path, PYTHONPATH=ROOT, CONCLUSION="failure")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "comment.md").read_text().startswith(f"{MARKER}\n### Assay gate: no verdict\n")
 
 
 @pytest.mark.parametrize("code", [0, 1, 3])
@@ -147,7 +200,7 @@ def test_the_comment_step_shows_every_runner_and_survives_a_forged_verdict(tmp_p
         put(tmp_path / "verdicts" / f"gate-{lane}" / "verdict.json", content)
     (tmp_path / ".venv" / "bin").mkdir(parents=True)
     put(tmp_path / ".venv" / "bin" / "python", f'#!/bin/bash\nexec "{sys.executable}" "$@"\n')
-    done = run_step(script(COMMENT, "write the comment"), tmp_path, PYTHONPATH=ROOT)
+    done = run_step(script(COMMENT, "write the comment"), tmp_path, PYTHONPATH=ROOT, CONCLUSION="failure")
     assert done.returncode == 0, done.stderr
     text = (tmp_path / "comment.md").read_text()
     assert text.startswith(MARKER + "\n")
@@ -157,3 +210,9 @@ def test_the_comment_step_shows_every_runner_and_survives_a_forged_verdict(tmp_p
     assert "<script" not in text
     assert "<img" not in text
     assert len(text) < 65_536
+
+
+def test_the_gitlab_job_runs_in_the_image_that_ours_start_from():
+    base = re.search(r"^ARG BASE_IMAGE=(.+)$", (ROOT / "docker" / "cpu" / "Dockerfile").read_text(), re.MULTILINE)
+    assert base is not None
+    assert load(ROOT / "docs" / "gitlab-ci.yml")["gate"]["image"] == base[1]

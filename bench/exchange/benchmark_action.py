@@ -11,6 +11,7 @@ from pathlib import Path
 
 from bench.case import Outcome, Quantity, UsageError
 from bench.conditions import name_device
+from bench.index import name_line
 from bench.record import Record
 from bench.registry import load_workloads
 
@@ -32,9 +33,11 @@ def write_action_json(records: Sequence[Record], metric: str, path: Path) -> tup
 
 
 def name_series(record: Record) -> str:
-    """What tells the record from others of the same case: case, device, data and batch. The same name continues the same line of a chart."""
+    """What tells the record from others of the same case: case, device, data, batch and line of software. The same name continues the same line of a chart."""
     key = record.comparability
-    return " | ".join([record.case.case.id, name_device(record), record.dataset.name if record.dataset else "no data", f"batch {key.batch if key else None}"])
+    line = name_line(record)
+    parts = [record.case.case.id, name_device(record), record.dataset.name if record.dataset else "no data", f"batch {key.batch if key else None}"]
+    return " | ".join([*parts, *([line] if line else [])])
 
 
 def _find(record: Record, metric: str) -> Quantity | None:

@@ -70,6 +70,7 @@ def _describe(record: Record) -> dict[str, Cell]:
         "attention": _spell(record.conditions.get("attention")),
         "comparability": key.key if key else None,
         "torch": environment.torch if environment else None,
+        "triton": environment.triton if environment else None,
         "image_digest": environment.image_digest if environment else None,
         "git_sha": environment.git_sha if environment else None,
         "weights_sha256": record.weights_sha256,

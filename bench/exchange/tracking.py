@@ -28,7 +28,8 @@ def log_records(records: Sequence[Record], target: str) -> tuple[int, int]:
     """Logs what is not there yet; returns how many records were logged and how many were there.
 
     target: a folder, or an MLflow tracking URI. A run has the case's words as parameters, measurements and quality as metrics with
-    their intervals (`quality.rmse`, `quality.rmse.low`), curves as metrics by epoch, and provenance as tags. Raises UsageError.
+    their intervals (`quality.rmse`, `quality.rmse.low`), curves as metrics by epoch, and provenance as tags. A run that an interrupted
+    export left unfinished stays, without the tag, and its record is logged anew. Raises UsageError.
     """
     client, MlflowException = _connect(target)  # noqa: N806  # a class that is only there when MLflow is
     try:
@@ -79,7 +80,7 @@ def _log(client: MlflowClient, experiment: str, record: Record) -> None:
 
     case, environment = record.case, record.environment
     began, ended = (int(moment.timestamp() * 1000) for moment in (record.started, record.ended))
-    run = client.create_run(experiment, start_time=began, run_name=record.case.case.id, tags={RECORD_TAG: _name(record)})
+    run = client.create_run(experiment, start_time=began, run_name=record.case.case.id)
     words = {"case": case.case.id, "device": name_device(record), "profile": record.profile, **case.model_dump(mode="json"), **record.conditions}
     tags = {
         "assay.outcome": record.outcome,
@@ -96,6 +97,7 @@ def _log(client: MlflowClient, experiment: str, record: Record) -> None:
     while batch := list(islice(metrics, METRICS_PER_CALL)):
         client.log_batch(run.info.run_id, metrics=batch)
     client.set_terminated(run.info.run_id, "FINISHED" if record.outcome is Outcome.OK else "FAILED", ended)
+    client.set_tag(run.info.run_id, RECORD_TAG, _name(record))  # last: an export that was interrupted before is repeated, not lost
 
 
 def _list_metrics(record: Record, moment: int) -> Iterator[Metric]:

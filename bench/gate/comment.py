@@ -14,28 +14,46 @@ from bench.case import ExitCode, UsageError
 from bench.gate.render import MARKER, MAX_COMMENT, to_markdown
 from bench.gate.verdict import read_report
 
+SILENT = """### Assay gate: no verdict
 
-def join_reports(files: Sequence[Path]) -> str:
-    """One comment. A file that is no verdict becomes a line that says so, so that one runner's fault does not hide another's verdict."""
+A run for this commit ended before the gate could judge: wrong use (an unknown ref, no such case), an environment that could not be built,
+or a time-out. The log of the workflow says which.
+"""
+
+
+def join_reports(files: Sequence[Path], conclusion: str = "") -> str:
+    """One comment. A file that is no verdict becomes a line that says so, so that one runner's fault does not hide another's verdict.
+
+    conclusion: of the run as a whole, as GitHub names it. A run that failed although every verdict is good had a runner that left none:
+    the gate was used wrongly there, or did not get that far.
+    """
     parts = []
+    codes = []
     for file in files:
         try:
-            parts.append(to_markdown(read_report(file), MAX_COMMENT // len(files)).removeprefix(f"{MARKER}\n"))
+            report = read_report(file)
+            codes.append(report.exit_code)
+            parts.append(to_markdown(report, (MAX_COMMENT - len(SILENT)) // len(files)).removeprefix(f"{MARKER}\n"))
         except UsageError:
+            codes.append(ExitCode.WRONG_USE)
             parts.append("### Assay gate: a runner left a file that is no verdict\n")
+    if not files or (conclusion not in ("", "success") and not any(codes)):
+        parts.insert(0, SILENT)
     return "\n".join([MARKER, *parts])
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m bench.gate.comment", description="One pull-request comment from verdict JSON, on standard output.")
-    parser.add_argument("files", nargs="+", type=Path, metavar="VERDICT.json", help="as `python -m bench gate --report FILE` writes it")
-    files: list[Path] = parser.parse_args(arguments).files
+    parser.add_argument("files", nargs="*", type=Path, metavar="VERDICT.json", help="as `python -m bench gate --report FILE` writes it; none: says so")
+    parser.add_argument("--conclusion", default="", help="of the workflow run, as GitHub names it: `failure` beside good verdicts means that one is missing")
+    options = parser.parse_args(arguments)
+    files: list[Path] = options.files
     missing = [file for file in files if not file.is_file()]
     if missing:
         sys.stderr.write(f"error: {missing[0]}: no such file; give what `python -m bench gate --report FILE` wrote\n")
         sys.exit(ExitCode.WRONG_USE)
-    sys.stdout.write(join_reports(files) + "\n")
+    sys.stdout.write(join_reports(files, options.conclusion) + "\n")
 
 
 if __name__ == "__main__":

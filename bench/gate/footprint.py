@@ -43,7 +43,10 @@ def _judge_exact(case: str, name: str, pairs: Sequence[Peaks]) -> Finding:
     return _find(case, verdict, reason, Quantity(change, "bytes more", len(pairs), change, change, how), sides, len(pairs))
 
 
-def _judge_resident(case: str, pairs: Sequence[Peaks]) -> Finding:
+def _judge_resident(case: str, measured: Sequence[Peaks]) -> Finding:
+    pairs = [pair for pair in measured if _has(pair, "rss_peak")]
+    if not pairs:
+        return _find_absence(case, measured[0])
     reference, candidate = (_collect("rss_peak", pairs, side) for side in (A, B))
     middle, floor = float(np.median(reference)), _floor(float(np.median(reference)))
     how = "peak resident memory, because a CPU has no allocator peak; Hodges-Lehmann over launch pairs, exact signed-rank bounds"
@@ -61,6 +64,13 @@ def _judge_resident(case: str, pairs: Sequence[Peaks]) -> Finding:
     change = f"{found.value / MIB:+,.1f} MiB, bounds {found.low / MIB:+,.1f} to {found.high / MIB:+,.1f}"
     reason = f"resident {middle / MIB:,.0f} MiB {change}, floor {floor / MIB:,.0f} MiB"
     return _find(case, verdict, reason, Quantity(found.value, "bytes more", found.pairs, found.low, found.high, how), sides, found.pairs)
+
+
+def _find_absence(case: str, pair: Peaks) -> Finding:
+    why = "; ".join(f"{side}: {peak.reason}" for side, peaks in pair.items() if (peak := peaks["rss_peak"]).value is None)
+    reason = f"no peak of memory that both sides have: {why or 'a side lacks it in each launch pair'}"[:2000]
+    absent = Quantity.missing("bytes more", reason)
+    return _find(case, GateVerdict.INCONCLUSIVE, reason, absent, (pair[A]["rss_peak"], pair[B]["rss_peak"]), 0)
 
 
 def _floor(reference: float) -> float:

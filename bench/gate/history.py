@@ -9,7 +9,7 @@ import fcntl
 import hashlib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
@@ -17,9 +17,10 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from bench.case import ExitCode, Quantity, UsageError
-from bench.gate.verdict import FindingKind, GateReport, Side
+from bench.gate.verdict import EVERY_CASE, FindingKind, GateReport, GateVerdict, Side, read_report
 
 PINNABLE = re.compile(r"[0-9a-f]{40}|sha256:[0-9a-f]{64}")
+REGISTRY_DIGEST = re.compile(r"[\w./:-]+@sha256:[0-9a-f]{64}")
 HOW_TO_PIN = "python -m bench gate accept --candidate REF --reason TEXT"
 
 
@@ -51,6 +52,11 @@ class AcceptEntry(_Entry):
     name: str
     reason: str = Field(min_length=1)
     judged: str  # what the gate had said about it
+
+    @property
+    def source(self) -> str:
+        """What to open it by. An engine that does not have an image's id may still pull it by its registry's digest."""
+        return self.name if self.identity.startswith("sha256:") and REGISTRY_DIGEST.fullmatch(self.name) else self.identity
 
 
 Entry = RunEntry | AcceptEntry
@@ -110,8 +116,11 @@ class History:
         ))
         return True
 
-    def accept(self, identity: str | None, reason: str, *, force: bool = False) -> AcceptEntry:
-        """Pins a commit or an image digest; default: the candidate that was judged last. Raises UsageError where that would hide a regression."""
+    def accept(self, identity: str | None, reason: str, *, name: str | None = None, force: bool = False) -> AcceptEntry:
+        """Pins a commit or an image digest; default: the candidate that was judged last. `name`: as the user gave it.
+
+        Raises UsageError where that would hide a regression: one of any case on any machine that no later session there has settled.
+        """
         entries = self.read()
         runs = [entry for entry in entries if isinstance(entry, RunEntry)]
         pins = [entry for entry in entries if isinstance(entry, AcceptEntry)]
@@ -124,12 +133,22 @@ class History:
         if not reason.strip():
             raise UsageError("--reason is empty: say why the reference moves")
         about = [run for run in runs if run.candidate.identity == chosen and run.reference.identity == pins[-1].identity] if pins else []
-        judged = _describe(about[-1]) if about else "never judged" if pins else "the first reference"
-        if not force and pins and (not about or about[-1].exit_code == ExitCode.VERDICT_FAILED):
+        open_cases = [] if force else find_unsettled([(run.machine, self.read_report(run)) for run in about])
+        judged = "regressed" if open_cases else _describe(about[-1]) if about else "never judged" if pins else "the first reference"
+        if not force and pins and (not about or open_cases):
+            where = f" ({'; '.join(open_cases[:5])})" if open_cases else ""
             remedy = f"judge it with `python -m bench gate --candidate {chosen}`, or pin it with --force"
-            raise UsageError(f"{chosen}: {judged} against the reference in force; {remedy}")
-        name = about[-1].candidate.name if about else chosen
-        return self._add(AcceptEntry(at=datetime.now(UTC), identity=chosen, name=name, reason=reason, judged=judged))
+            raise UsageError(f"{chosen}: {judged} against the reference in force{where}; {remedy}")
+        known = about[-1].candidate.name if about else chosen
+        return self._add(AcceptEntry(at=datetime.now(UTC), identity=chosen, name=name or known, reason=reason, judged=judged))
+
+    def read_report(self, run: RunEntry) -> GateReport:
+        """The verdict JSON of a session. Raises UsageError where it is gone or was changed."""
+        path = self._folder / "reports" / run.report
+        report = read_report(path)
+        if hashlib.sha256(path.read_bytes()).hexdigest() != run.report_sha256:
+            raise UsageError(f"{path} was changed since it was stored; restore it, e.g. with git")
+        return report
 
     def _add(self, entry: E) -> E:
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -142,6 +161,24 @@ class History:
             stream.flush()
             os.fsync(stream.fileno())
         return chained
+
+
+def find_unsettled(sessions: Sequence[tuple[str, GateReport]]) -> list[str]:
+    """What regressed and was not settled since, from the machine and the report of each session, oldest first: `case (what) on machine`.
+
+    Only a verdict about the same thing on the same machine settles; one about another case, or an inconclusive one, leaves it open. A case
+    that broke is settled once it runs there: then it has findings, none of them about its presence.
+    """
+    unsettled: dict[tuple[str, str, FindingKind], None] = {}
+    for machine, report in sessions:
+        found = {(machine, finding.case_id, finding.kind): finding.verdict for finding in report.findings}
+        runs = {finding.case_id for finding in report.findings if finding.pairs} - {case for _, case, kind in found if kind is FindingKind.PRESENCE}
+        runs |= {EVERY_CASE} if runs else set()
+        good = {key for key, verdict in found.items() if verdict in (GateVerdict.EQUIVALENT, GateVerdict.IMPROVED)}
+        good |= {key for key in unsettled if key[0] == machine and key[1] in runs and key[2] is FindingKind.PRESENCE}
+        unsettled = {key: None for key in unsettled if key not in good}
+        unsettled |= {key: None for key, verdict in found.items() if verdict is GateVerdict.REGRESSED}
+    return [f"{case} ({kind}) on {machine}" for machine, case, kind in unsettled]
 
 
 def _describe(run: RunEntry) -> str:

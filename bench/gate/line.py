@@ -5,22 +5,54 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import re
 import selectors
 import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
+from itertools import pairwise
 from pathlib import Path
 from typing import Protocol, TypeVar
 
 from pydantic import ValidationError
 
-from bench.case import Outcome
-from bench.gate.protocol import MAX_LINE_BYTES, PROTOCOL, Alive, Answer, Bye, Failed, Hello, Open, Opened, Request, Round, Timed, Welcome, encode, read_answer
+from bench.case import Outcome, Quantity
+from bench.gate.protocol import (
+    MAX_BYTES,
+    MAX_LINE_BYTES,
+    PROTOCOL,
+    Alive,
+    Answer,
+    Bye,
+    Cases,
+    Failed,
+    Hello,
+    ListCases,
+    Memory,
+    Open,
+    Opened,
+    Peaks,
+    Request,
+    Round,
+    Score,
+    Scored,
+    Timed,
+    Welcome,
+    encode,
+    read_answer,
+)
+from bench.report.markdown import clean_text
 
 A = TypeVar("A", bound=Answer)
 CLOCK_SLACK = 0.05  # s by which a round may be longer on the worker's clock than on the gate's, which starts earlier and stops later
+SHORTEST = 1e-8  # s; no round and no epoch ends sooner
+LARGEST = 1e15  # of a metric or a loss: differences and ratios of such numbers are still finite
+MAX_CASES = 10_000
+MAX_ID = 300  # characters of a case id
+MAX_REASON = 1000  # characters of what a worker says about a failure
+CASE_ID = re.compile(r"[^/\s]+(?:/[^/\s]+){5}")
 
 
 class FaultKind(StrEnum):
@@ -30,7 +62,10 @@ class FaultKind(StrEnum):
     DIED = "died"
     CHEATED = "cheated"  # said what cannot be true
     FAILED = "failed"  # and said so in order
-    FOREIGN = "foreign"  # speaks another protocol, or none
+    NEVER_STARTED = "never started"  # died before it said a word: an import that breaks, or a checkout older than the gate
+    FOREIGN = "foreign"  # speaks another protocol
+    UNREACHABLE = "unreachable"  # its engine or this system did not let the gate at it, which says nothing about its code
+    LATE = "late"  # still at it when the budget had ended
 
 
 class WorkerFault(Exception):
@@ -100,11 +135,13 @@ class ProcessPipe:
 class Line:
     """One worker. Every method raises WorkerFault for a worker that hangs, dies, fails or cannot be believed.
 
-    silence: seconds without an answer or a sign of life after which it counts as hung. Use it in a `with` block.
+    silence: seconds without an answer or a sign of life after which it counts as hung. deadline: on the monotonic clock; signs of life
+    keep no request going for longer than `silence` after it. Use it in a `with` block.
     """
 
-    def __init__(self, pipe: Pipe, silence: float, report: Callable[[str], None] | None = None) -> None:
-        self._pipe, self._silence, self._report = pipe, silence, report
+    def __init__(self, pipe: Pipe, silence: float, report: Callable[[str], None] | None = None, deadline: float = math.inf) -> None:
+        self._pipe, self._silence, self._report, self._deadline = pipe, silence, report, deadline
+        self._until = math.inf  # for the answer to the request that was posted last
         self._pending = b""
         self._last_end = -math.inf
 
@@ -114,14 +151,16 @@ class Line:
     def __exit__(self, *_: object) -> None:
         with contextlib.suppress(OSError):
             self._pipe.write(encode(Bye()))
-        self._pipe.close()
+        with contextlib.suppress(OSError):  # an engine that does not answer any more must not cost the verdicts that are already there
+            self._pipe.close()
 
     def post(self, request: Request) -> None:
         """Sends a request; `collect` gets its answer."""
+        self._until = max(self._deadline, time.monotonic()) + self._silence
         try:
             self._pipe.write(encode(request))
         except OSError:
-            raise WorkerFault(FaultKind.DIED, self._pipe.explain_end()) from None
+            raise WorkerFault(FaultKind.DIED, self._explain_end()) from None
 
     def collect(self, expected: type[A]) -> A:
         """The answer to the request that was posted last."""
@@ -129,9 +168,9 @@ class Line:
             answer = self._parse(self._read_line())
             if isinstance(answer, Alive):
                 if self._report is not None:
-                    self._report(answer.note)
+                    self._report(clean_text(answer.note, 100))
             elif isinstance(answer, Failed):
-                raise WorkerFault(FaultKind.FAILED, answer.reason, answer.outcome)
+                raise WorkerFault(FaultKind.FAILED, clean_text(answer.reason, MAX_REASON) or "it did not say why", answer.outcome)
             elif isinstance(answer, expected):
                 return answer
             else:
@@ -148,11 +187,22 @@ class Line:
             welcome = self.ask(Hello(), Welcome)
         except WorkerFault as fault:
             if fault.kind is FaultKind.DIED:
-                raise WorkerFault(FaultKind.FOREIGN, f"did not start as a worker of the gate ({fault.reason}); is it older than the gate?") from None
+                reason = f"did not start as a worker of the gate ({fault.reason}); is it older than the gate?"
+                raise WorkerFault(FaultKind.NEVER_STARTED, reason) from None
             raise
         if welcome.protocol != PROTOCOL:
             raise WorkerFault(FaultKind.FOREIGN, f"speaks protocol {welcome.protocol} of the gate, this is {PROTOCOL}; compare with a nearer commit")
         return welcome
+
+    def list_cases(self, request: ListCases) -> tuple[str, ...]:
+        """The ids of its cases. Refuses what is no list of case ids."""
+        ids = self.ask(request, Cases).ids
+        strange = next((case for case in ids if len(case) > MAX_ID or not CASE_ID.fullmatch(case)), None)
+        if strange is not None:
+            raise WorkerFault(FaultKind.CHEATED, f"names a case {clean_text(strange, 100)!r}, which is no case id")
+        if len(ids) > MAX_CASES or len(set(ids)) < len(ids):
+            raise WorkerFault(FaultKind.CHEATED, f"names {len(ids)} cases, of which {len(set(ids))} differ; at most {MAX_CASES}, each once")
+        return ids
 
     def collect_opened(self, request: Open) -> Opened:
         """The answer to an Open. Refuses a worker that opened something else."""
@@ -173,28 +223,65 @@ class Line:
         passed, seconds = time.monotonic() - asked, timed.ended - timed.began
         if seconds <= 0 or timed.began < self._last_end:
             raise WorkerFault(FaultKind.CHEATED, f"its clock runs backwards: round from {timed.began:g} to {timed.ended:g} after {self._last_end:g} s")
-        if timed.queued >= seconds:
+        if timed.queued > seconds - SHORTEST:
             raise WorkerFault(FaultKind.CHEATED, f"says that it waited {timed.queued:g} s for a core in a round of {seconds:g} s")
         if seconds > passed + CLOCK_SLACK:
             raise WorkerFault(FaultKind.CHEATED, f"says that a round took {seconds:g} s of which only {passed:g} s passed here; does its clock count seconds?")
         self._last_end = timed.ended
         return timed
 
+    def read_peaks(self) -> Mapping[str, Quantity]:
+        """Its peaks of memory [bytes]. Refuses sizes that no memory has, and a worker that leaves its resident memory out."""
+        peaks = self.ask(Memory(), Peaks).peaks
+        if "rss_peak" not in peaks:
+            raise WorkerFault(FaultKind.CHEATED, "gave no rss_peak, nor why it could not")
+        for name, peak in peaks.items():
+            if peak.value is not None and not 0 <= peak.value <= MAX_BYTES:
+                raise WorkerFault(FaultKind.CHEATED, f"says that its {clean_text(name, 50)} was {peak.value:g} bytes")
+        return peaks
+
+    def score(self, seed: int) -> Scored:
+        """One training, scored. Refuses numbers too large to subtract, and losses whose times are missing or run backwards."""
+        scored = self.ask(Score(seed=seed), Scored)
+        values = [q.value for q in scored.quality.values()] + [draw for draws in scored.draws.values() for draw in draws] + list(scored.watched)
+        if any(value is not None and abs(value) > LARGEST for value in values):
+            raise WorkerFault(FaultKind.CHEATED, f"gives a metric or a loss beyond {LARGEST:g}")
+        if len(scored.watched) != len(scored.seconds):
+            raise WorkerFault(FaultKind.CHEATED, f"gives {len(scored.watched)} losses and {len(scored.seconds)} times for them")
+        if any(later <= earlier for earlier, later in pairwise((SHORTEST, *scored.seconds))) or (scored.seconds and scored.seconds[-1] > LARGEST):
+            raise WorkerFault(FaultKind.CHEATED, "gives times of epochs that do not increase from zero")
+        return scored
+
+    def _explain_end(self) -> str:
+        try:
+            return clean_text(self._pipe.explain_end(), MAX_REASON)
+        except OSError as error:
+            return clean_text(f"gone, and its engine does not say how: {error}", MAX_REASON)
+
     def _read_line(self) -> bytes:
-        deadline = time.monotonic() + self._silence
+        silent = time.monotonic() + self._silence
         while b"\n" not in self._pending:
-            received = self._pipe.read(max(0.0, deadline - time.monotonic()))
+            until = min(silent, self._until)
+            received = self._receive(max(0.0, until - time.monotonic()))
             if received is None:
-                if time.monotonic() < deadline:
+                if time.monotonic() < until:
                     continue
+                if until == self._until:
+                    raise WorkerFault(FaultKind.LATE, f"was still at it {self._silence:g} s after the budget had ended")
                 raise WorkerFault(FaultKind.HUNG, f"gave no answer and no sign of life for {self._silence:g} s")
             if not received:
-                raise WorkerFault(FaultKind.DIED, self._pipe.explain_end())
+                raise WorkerFault(FaultKind.DIED, self._explain_end())
             self._pending += received
             if len(self._pending) > MAX_LINE_BYTES:
                 raise WorkerFault(FaultKind.CHEATED, f"sent more than {MAX_LINE_BYTES >> 20} MiB in one line")
         line, _, self._pending = self._pending.partition(b"\n")
         return line
+
+    def _receive(self, timeout: float) -> bytes | None:
+        try:
+            return self._pipe.read(timeout)
+        except OSError:
+            return b""
 
     def _parse(self, line: bytes) -> Answer:
         try:
@@ -203,4 +290,4 @@ class Line:
             first = error.errors(include_url=False)[0]
             where = ".".join(map(str, first["loc"])) or "the line"
             said = line[:120].decode(errors="replace")
-            raise WorkerFault(FaultKind.CHEATED, f"sent what is no answer of the protocol: {where}: {first['msg']}: {said}") from None
+            raise WorkerFault(FaultKind.CHEATED, clean_text(f"sent what is no answer of the protocol: {where}: {first['msg']}: {said}", MAX_REASON)) from None

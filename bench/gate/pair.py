@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -11,12 +12,14 @@ from pathlib import Path
 from typing import TypeVar
 
 from bench.case import Outcome, Quantity
-from bench.gate.line import FaultKind, Line, WorkerFault
-from bench.gate.protocol import Memory, Open, Opened, Peaks, Score, Scored, Warm, Warmed
+from bench.gate.line import MAX_REASON, FaultKind, Line, WorkerFault
+from bench.gate.protocol import Open, Opened, Scored, Warm, Warmed
 from bench.gate.reference import Source
 from bench.gate.statistics import value_pair
 from bench.record import Comparability
+from bench.report.markdown import clean_text
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 HEADROOM = 1.25  # of what one worker holds must be free for the other; what is left is the system's
@@ -69,6 +72,7 @@ class PairPlan:
     silence: float
     across_environments: bool
     report: Callable[[str], None]
+    deadline: float = math.inf  # on the monotonic clock: when the budget ends
 
 
 @dataclass(slots=True)
@@ -95,8 +99,7 @@ def measure_pair(case: str, plan: PairPlan, coin: random.Random, *, alone: bool)
 
 def _measure_together(case: str, plan: PairPlan, coin: random.Random) -> Pair:
     with ExitStack() as stack:
-        # both start at once: imports of the one do not wait for those of the other
-        lines = {side: stack.enter_context(start_line(plan, side, case)) for side in (A, B)}
+        lines = start_lines(plan, case, stack)
         pair = Pair(opened=open_case(case, plan, lines))
         if not pair.opened[A].timed:
             return pair
@@ -104,7 +107,7 @@ def _measure_together(case: str, plan: PairPlan, coin: random.Random) -> Pair:
         steps = max(side.steps for side in warmed.values())
         for _ in range(plan.rounds):
             _on_each({side: lines[side] for side in _toss(coin)}, lambda side, line: pair.seconds[side].append(_time(line, steps)))
-        pair.peaks = {side: answer.peaks for side, answer in _on_each(lines, lambda _, line: line.ask(Memory(), Peaks)).items()}
+        pair.peaks |= _on_each(lines, lambda _, line: line.read_peaks())
         return pair
 
 
@@ -112,17 +115,17 @@ def _measure_alone(case: str, plan: PairPlan, coin: random.Random) -> Pair:
     pair = Pair()
     faults: dict[SideName, WorkerFault] = {}
     for side in _toss(coin):
-        with start_line(plan, side, case) as line:
-            try:
+        try:
+            with start_line(plan, side, case) as line:
                 pair.opened |= open_case(case, plan, {side: line})
                 if pair.opened[side].timed:
                     warmed = line.ask(Warm(round_seconds=plan.round_seconds, max_seconds=plan.warm_up_seconds), Warmed)
                     pair.seconds[side] = [_time(line, warmed.steps) for _ in range(plan.rounds)]
-                    pair.peaks[side] = line.ask(Memory(), Peaks).peaks
-            except WorkerFault as fault:
-                faults[side] = fault
-            except PairFault as fault:
-                faults |= fault.faults
+                    pair.peaks[side] = line.read_peaks()
+        except WorkerFault as fault:
+            faults[side] = fault
+        except PairFault as fault:
+            faults |= fault.faults
     if faults:
         raise PairFault(faults)
     check_alike(pair.opened[A], pair.opened[B], across_environments=plan.across_environments)
@@ -134,24 +137,34 @@ def score_pair(case: str, plan: PairPlan, seeds: Sequence[int], coin: random.Ran
     scores: dict[SideName, list[Scored]] = {A: [], B: []}
     if alone:
         for side in (A, B):
-            with start_line(plan, side, case) as line:
-                open_case(case, plan, {side: line})
-                scores[side] = [_on_each({side: line}, lambda _, line: line.ask(Score(seed=seed), Scored))[side] for seed in seeds]  # noqa: B023
+            with ExitStack() as stack:
+                one = start_lines(plan, case, stack, (side,))
+                open_case(case, plan, one)
+                scores[side] = [_on_each(one, lambda _, line: line.score(seed))[side] for seed in seeds]  # noqa: B023
         return scores
     with ExitStack() as stack:
-        lines = {side: stack.enter_context(start_line(plan, side, case)) for side in (A, B)}
+        lines = start_lines(plan, case, stack)
         open_case(case, plan, lines)
         for seed in seeds:
-            found = _on_each({side: lines[side] for side in _toss(coin)}, lambda _, line: line.ask(Score(seed=seed), Scored))  # noqa: B023
+            found = _on_each({side: lines[side] for side in _toss(coin)}, lambda _, line: line.score(seed))  # noqa: B023
             for side, scored in found.items():
                 scores[side].append(scored)
     return scores
 
 
 def start_line(plan: PairPlan, side: SideName, case: str) -> Line:
-    """A fresh worker of that side."""
+    """A fresh worker of that side. Raises WorkerFault where this system or its container engine starts none."""
     log = plan.logs / f"{case.replace('/', '.')}.{side}.log"
-    return Line(plan.sources[side].start(log, plan.data), plan.silence, plan.report)
+    try:
+        pipe = plan.sources[side].start(log, plan.data)
+    except OSError as error:  # as the errors of requests, and so of an engine's answers, are too
+        raise WorkerFault(FaultKind.UNREACHABLE, clean_text(f"cannot be started: {error}", MAX_REASON)) from None
+    return Line(pipe, plan.silence, plan.report, plan.deadline)
+
+
+def start_lines(plan: PairPlan, case: str, stack: ExitStack, sides: Sequence[SideName] = (A, B)) -> dict[SideName, Line]:
+    """Fresh workers, which end with `stack`. All start at once: imports of the one do not wait for those of the other. Raises PairFault."""
+    return _on_each(dict.fromkeys(sides), lambda side, _: stack.enter_context(start_line(plan, side, case)))
 
 
 def open_case(case: str, plan: PairPlan, lines: Mapping[SideName, Line]) -> dict[SideName, Opened]:
@@ -208,13 +221,13 @@ def _toss(coin: random.Random) -> tuple[SideName, SideName]:
     return (A, B) if coin.random() < 0.5 else (B, A)
 
 
-def _on_each(lines: Mapping[SideName, Line], do: Callable[[SideName, Line], T]) -> dict[SideName, T]:
+def _on_each(sides: Mapping[SideName, S], do: Callable[[SideName, S], T]) -> dict[SideName, T]:
     """Every side gets its turn, so that a fault names all sides that have it."""
     done: dict[SideName, T] = {}
     faults: dict[SideName, WorkerFault] = {}
-    for side, line in lines.items():
+    for side, each in sides.items():
         try:
-            done[side] = do(side, line)
+            done[side] = do(side, each)
         except WorkerFault as fault:
             faults[side] = fault
     if faults:

@@ -10,10 +10,24 @@ from pathlib import Path
 import torch
 
 from bench.case import ExitCode, UsageError
-from bench.measure.fitness import check_fitness
+from bench.measure.fitness import check_fitness, check_load
+from bench.measure.load import read_load
 from bench.profiles import Profile
 
 ROOT = Path(__file__).resolve().parents[2]
+
+
+def note_load(profile: Profile) -> list[str]:
+    """What the doctor would refuse in a CPU's load, as a note. Takes 1 s; empty for a quiet machine and for a GPU.
+
+    The gate does not refuse it: neighbours come and go for both sides of a launch pair alike, and what time a single-threaded worker
+    waits for its core is subtracted. They widen the bounds, which then say so themselves. A run that is compared with a number of
+    another day has no such protection, so there the same load is a refusal.
+    """
+    if profile.device != "cpu":
+        return []
+    load = check_load(read_load(), required=True)
+    return [] if load.ok else [f"{load.message} Both sides had to live with it: it widens the bounds, and favours neither."]
 
 
 def find_machine_faults(profile: Profile, results: Path) -> list[str]:

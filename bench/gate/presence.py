@@ -9,7 +9,7 @@ from bench.gate.line import FaultKind, WorkerFault
 from bench.gate.pair import A, B, SideName
 from bench.gate.verdict import Finding, FindingKind, GateVerdict
 
-BROKEN = (FaultKind.HUNG, FaultKind.DIED, FaultKind.FAILED)  # about the case; the other kinds are about the worker
+BROKEN = (FaultKind.HUNG, FaultKind.DIED, FaultKind.NEVER_STARTED, FaultKind.FAILED)  # about the code; the other kinds are about what is around it
 
 
 def judge_presence(reference: Sequence[str], candidate: Sequence[str]) -> list[Finding]:
@@ -20,7 +20,10 @@ def judge_presence(reference: Sequence[str], candidate: Sequence[str]) -> list[F
 
 
 def judge_faults(case: str, faults: Mapping[SideName, WorkerFault]) -> Finding:
-    """What it means that these sides could not be measured. A case that breaks on the candidate alone is a regression."""
+    """What it means that these sides could not be measured. A case that breaks on the candidate alone is a regression.
+
+    faults: the last fault of every side that had one at all. A reference that failed once does not show that it runs.
+    """
     reason = "; ".join(f"{side} {_describe(fault)}" for side, fault in faults.items())
     if all(fault.outcome is Outcome.UNSUPPORTED for fault in faults.values()) and len(faults) == 2:
         return _find(case, GateVerdict.EQUIVALENT, f"unsupported on both sides: {faults[B].reason}")

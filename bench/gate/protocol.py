@@ -16,6 +16,8 @@ from bench.record import Comparability
 
 PROTOCOL = 1
 MAX_LINE_BYTES = 16 << 20
+MAX_BYTES = 1 << 60  # of memory; beyond it, arithmetic on a stranger's number could overflow
+MAX_STEPS, MAX_SAMPLES = 10**9, 10**15  # of a round
 
 
 class _Message(BaseModel):
@@ -107,7 +109,7 @@ class Opened(_Message):
     case: str
     comparability: Comparability
     recipe: Mapping[str, object]
-    metric: str  # that ranks the workload
+    metric: str = Field(min_length=1, max_length=100)  # that ranks the workload
     higher_is_better: bool
     gpu_uuid_sha256: str | None = None
     timed: bool  # False for a case that is a proof without steps
@@ -117,10 +119,10 @@ class Warmed(_Message):
     """steps: per round. The two sizes [bytes] say whether another such worker fits beside this one."""
 
     kind: Literal["warmed"] = "warmed"
-    steps: int = Field(gt=0)
+    steps: int = Field(gt=0, le=MAX_STEPS)
     settled: bool
-    held_bytes: int = Field(ge=0)
-    free_bytes: int = Field(ge=0)
+    held_bytes: int = Field(ge=0, le=MAX_BYTES)
+    free_bytes: int = Field(ge=0, le=MAX_BYTES)
 
 
 class Timed(_Message):
@@ -130,7 +132,7 @@ class Timed(_Message):
     began: float
     ended: float
     queued: float = Field(default=0.0, ge=0)
-    samples: int = Field(gt=0)
+    samples: int = Field(gt=0, le=MAX_SAMPLES)
 
 
 class Peaks(_Message):
@@ -143,7 +145,8 @@ class Peaks(_Message):
 class Scored(_Message):
     """Quality after one training. `draws` holds the metric on each bootstrap resample, None where it is undefined there; both sides
     resample the same groups, so draws with the same index belong together. `watched` is the validation loss (training loss where
-    there is no such split) at the end of each epoch, `seconds` [s] when that was."""
+    there is no such split) at the end of each epoch, `seconds` [s] when that was, less the share of the training in which others had
+    the core."""
 
     kind: Literal["scored"] = "scored"
     quality: Mapping[str, Quantity]

@@ -10,7 +10,7 @@ import numpy as np
 
 from bench.case import Quantity
 from bench.gate.protocol import Scored
-from bench.gate.statistics import CONFIRM, MARGIN, estimate
+from bench.gate.statistics import CONFIRM, MARGIN, Estimate, estimate, needed_pairs
 from bench.gate.verdict import RATIO, Finding, FindingKind, GateVerdict
 
 QUALITY_MARGIN = 0.01
@@ -63,6 +63,12 @@ def judge_groups(case: str, metric: Metric, reference: Scored, candidate: Scored
     return _report(case, metric, verdict, _describe(metric, bounds, a, "one seed"), bounds, (a, b), how)
 
 
+def judge_omission(case: str, reason: str) -> Finding:
+    """A quality that nobody looked at. Said, because a report without it would read as one in which quality is the same."""
+    absent = Quantity.missing("", reason)
+    return Finding(case_id=case, kind=FindingKind.QUALITY, verdict=GateVerdict.INCONCLUSIVE, reason=reason, estimate=absent)
+
+
 def judge_seeds(case: str, metric: Metric, reference: Sequence[Scored], candidate: Sequence[Scored]) -> Finding:
     """From one training per seed on each side: exact signed-rank bounds over the seeds. Raises TooFewPairs for fewer than seven."""
     pairs = [(a.quality.get(metric.name), b.quality.get(metric.name)) for a, b in zip(reference, candidate, strict=True)]
@@ -82,31 +88,56 @@ def judge_seeds(case: str, metric: Metric, reference: Sequence[Scored], candidat
 def judge_time_to_quality(case: str, reference: Sequence[Scored], candidate: Sequence[Scored]) -> Finding | None:
     """Time until the loss that training watches is as low as the reference's lowest (+ 1 %). None for a case that trains nothing.
 
-    Equal loss curves take equally many epochs: the speed of a step then says the rest. Otherwise seeds decide, seven or more.
+    Equal loss curves take equally many epochs, so there only the seconds of the whole training can differ. Otherwise seeds decide,
+    seven or more.
     """
     if not reference[0].watched:
         return None
     kind = FindingKind.TIME_TO_QUALITY
     if all(list(a.watched) == list(b.watched) for a, b in zip(reference, candidate, strict=True)):
-        reason = f"the same loss after every epoch ({_count(reference)}): as many epochs to any quality, and speed has its own verdict"
-        return Finding(case_id=case, kind=kind, verdict=GateVerdict.EQUIVALENT, reason=reason, estimate=Quantity(1.0, RATIO, how="epochs; equal loss curves"))
+        return _judge_equal_curves(case, reference, candidate)
     times = [_reach(a, b) for a, b in zip(reference, candidate, strict=True)]
     reached = [math.log(b / a) for a, b in times if b is not None]
     missed = len(times) - len(reached)
     if missed:
-        verdict = GateVerdict.REGRESSED if len(times) >= 7 and missed > len(times) / 2 else GateVerdict.INCONCLUSIVE
+        verdict = GateVerdict.REGRESSED if len(times) >= needed_pairs(CONFIRM.alpha) and missed > len(times) / 2 else GateVerdict.INCONCLUSIVE
         reason = f"the candidate never came to within {100 * QUALITY_MARGIN:g} % of the reference's lowest loss with {missed} of {len(times)} seeds"
         return Finding(case_id=case, kind=kind, verdict=verdict, reason=reason, estimate=Quantity.missing(RATIO, reason), pairs=len(times))
-    if len(times) < 7:
+    if len(times) < needed_pairs(CONFIRM.alpha):
         reason = f"loss curves differ; {_count(times)} cannot say whether the candidate needs longer"
         return Finding(case_id=case, kind=kind, verdict=GateVerdict.INCONCLUSIVE, reason=reason, estimate=Quantity.missing(RATIO, reason), pairs=len(times))
     found = estimate(reached, CONFIRM.alpha)
     verdict = _choose(_Bounds(-found.value, -found.high, -found.low), MARGIN)
-    how = f"Hodges-Lehmann over {len(times)} seeds; exact signed-rank bounds, each at {100 * CONFIRM.alpha:g} %"
-    ratio = Quantity(math.exp(found.value), RATIO, len(times), math.exp(found.low), math.exp(found.high), how)
+    return _report_time(case, verdict, found, f"to the reference's lowest loss ({_count(times)})", len(times))
+
+
+def _judge_equal_curves(case: str, reference: Sequence[Scored], candidate: Sequence[Scored]) -> Finding:
+    """What a step takes has a verdict of its own, from many rounds; this one is for what surrounds the steps: data, validation, start-up.
+
+    The seconds of one training are one observation and hold a neighbour's visit too. Within the margin they clear the candidate; beyond it
+    they only ask for seeds. Those accuse or acquit by their bounds, and leave open what lies beyond the margin and may still be chance.
+    """
+    d = [math.log(b.seconds[-1] / a.seconds[-1]) for a, b in zip(reference, candidate, strict=True)]
+    same = f"the same loss after every epoch ({_count(d)})"
+    if len(d) < needed_pairs(CONFIRM.alpha):
+        change = float(np.median(d))
+        verdict = GateVerdict.EQUIVALENT if change <= MARGIN else GateVerdict.INCONCLUSIVE
+        ratio = Quantity(math.exp(change), RATIO, len(d), how="seconds of the whole training")
+        reason = f"{same}, the whole training takes {100 * math.expm1(change):+.1f} % time"
+        return Finding(case_id=case, kind=FindingKind.TIME_TO_QUALITY, verdict=verdict, reason=reason, estimate=ratio, pairs=len(d))
+    found = estimate(d, CONFIRM.alpha)
+    verdict = _choose(_Bounds(-found.value, -found.high, -found.low), MARGIN)
+    if verdict is GateVerdict.INCONCLUSIVE and found.value <= MARGIN:
+        verdict = GateVerdict.EQUIVALENT
+    return _report_time(case, verdict, found, f"{same}, the whole training takes", len(d))
+
+
+def _report_time(case: str, verdict: GateVerdict, found: Estimate, what: str, seeds: int) -> Finding:
+    how = f"Hodges-Lehmann over {seeds} seeds; exact signed-rank bounds, each at {100 * CONFIRM.alpha:g} %"
+    ratio = Quantity(math.exp(found.value), RATIO, seeds, math.exp(found.low), math.exp(found.high), how)
     change, low, high = (f"{100 * math.expm1(d):+.1f} %" for d in (found.value, found.low, found.high))
-    reason = f"{change} time to the reference's lowest loss, bounds {low} to {high}, {_count(times)}"
-    return Finding(case_id=case, kind=kind, verdict=verdict, reason=reason, estimate=ratio, pairs=len(times))
+    reason = f"{what} {change} time, bounds {low} to {high}"
+    return Finding(case_id=case, kind=FindingKind.TIME_TO_QUALITY, verdict=verdict, reason=reason, estimate=ratio, pairs=seeds)
 
 
 def _count(seeds: Sequence[object]) -> str:
@@ -158,6 +189,6 @@ def _find_absence(case: str, metric: Metric, a: Quantity | None, b: Quantity | N
     why = next(q.reason if q is not None else "not reported" for q in (b, a) if q is None or q.value is None)
     verdict = GateVerdict.REGRESSED if here["reference"] else GateVerdict.NOT_COMPARABLE
     missing = " and ".join(name for name, there in here.items() if not there)
-    reason = f"{metric.name} is missing on the {missing}: {why}"
+    reason = f"{metric.name} is missing on the {missing}: {why}"[:2000]
     absent = Quantity.missing(f"{metric.name}, candidate better by", reason)
     return Finding(case_id=case, kind=FindingKind.QUALITY, verdict=verdict, reason=reason, estimate=absent, reference=a, candidate=b)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -58,27 +59,61 @@ class Checkout:
 def open_source(name: str, root: Path, *, gpu: bool) -> Iterator[Source]:
     """The side that `name` names. A git ref gets a worktree of its own, which is removed at the end.
 
-    root: the checkout whose refs are meant. Raises UsageError for a name that is nothing of the three.
+    root: the checkout whose refs are meant. Raises UsageError for a name that is nothing of the three, and for one that is two of them.
     """
+    if not name.strip():
+        raise UsageError("a side has an empty name; name a git ref, a folder or an image digest")  # Path("") would be this very folder
     folder = Path(name)
     if (folder / "bench").is_dir():
+        _refuse_two_meanings(name, root)
         yield Checkout(Side(name=name, identity=_identify_folder(folder)), folder.resolve())
     elif IMAGE.fullmatch(name):
-        from bench.gate.container import open_image
-
-        yield open_image(name, gpu=gpu)
+        yield _open_image(name, gpu=gpu)
     else:
         commit = resolve_commit(name, root)
         with _make_worktree(commit, root) as worktree:
             yield Checkout(Side(name=name, identity=commit), worktree)
 
 
+def _refuse_two_meanings(name: str, root: Path) -> None:
+    """A folder `main` beside a branch `main`: whichever were taken, half of all users would compare with the wrong one."""
+    plain = not Path(name).is_absolute() and name.split("/", maxsplit=1)[0] not in (".", "..")
+    if plain and shutil.which("git") is not None and _find_commit(name, root) is not None:
+        raise UsageError(f"{name!r} is a folder and a git ref: write ./{name} for the folder, or the commit's hash (git rev-parse {name}) for the ref")
+
+
 def resolve_commit(name: str, root: Path) -> str:
     """The full hash of the commit that a git ref names. Raises UsageError where it names none."""
-    done = _run_git(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
-    if done.returncode:
+    commit = _find_commit(name, root)
+    if commit is None:
         raise UsageError(f"{name!r} is no folder of this project, no image digest (sha256:...) and no commit of {root}; git fetch may bring it")
-    return done.stdout.strip()
+    return commit
+
+
+def identify_pinnable(name: str, root: Path) -> str:
+    """What `gate accept` pins for a name: the full hash of a commit, or the id of an image, which is how sessions know it too.
+
+    A `repository@sha256:...` names a registry's digest, so the engine is asked for the image's id. Raises UsageError for anything else.
+    """
+    if not IMAGE.fullmatch(name):
+        return resolve_commit(name, root)
+    if "@" not in name:
+        return name
+    return _open_image(name, gpu=False).side.identity
+
+
+def _open_image(name: str, *, gpu: bool) -> Source:
+    from bench.gate.container import open_image
+
+    try:
+        return open_image(name, gpu=gpu)
+    except OSError as error:  # as a time-out of the engine's is
+        raise UsageError(f"the container engine does not say what {name} is: {error}; see whether it runs, and try again") from None
+
+
+def _find_commit(name: str, root: Path) -> str | None:
+    done = _run_git(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
+    return None if done.returncode else done.stdout.strip()
 
 
 @contextmanager
@@ -104,8 +139,10 @@ def _run_git(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 def _identify_folder(folder: Path) -> str:
     """The commit of a clean checkout; `commit+dirty:hash` of a changed one; the hash of the files of a plain copy."""
     environment = identify_environment(folder.resolve(), ())
+    if environment.git_sha is None:  # no repository, or no git: a plain folder needs none
+        return f"files:{_hash_rooms(folder)}"
     top = _run_git(folder, "rev-parse", "--show-toplevel")
-    if environment.git_sha is None or Path(top.stdout.strip()) != folder.resolve():
+    if Path(top.stdout.strip()) != folder.resolve():
         return f"files:{_hash_rooms(folder)}"
     return environment.git_sha + (f"+dirty:{environment.git_dirty_sha256[:16]}" if environment.git_dirty_sha256 else "")
 

@@ -39,7 +39,7 @@ def to_markdown(report: GateReport, limit: int = MAX_COMMENT) -> str:
     unsettled = [finding for finding in findings if finding.verdict not in SETTLED]
     settled = [finding for finding in findings if finding.verdict in SETTLED]
     head = [MARKER, f"### Assay gate: {headline(report)}", "", _count(report), ""]
-    head += [f"Machine: {escape_text(fault, 400)}" for fault in report.faults[:10]]
+    head += [f"Machine: {escape_text(fault, 400)}" for fault in (*report.faults, *report.notes)[:10]]
     tail = ["", _explain(report), ""]
     room = limit - sum(len(line) + 1 for line in (*head, *tail)) - 400
     shown = _fit(unsettled, room)
@@ -107,7 +107,8 @@ def _count(report: GateReport) -> str:
 def _explain(report: GateReport) -> str:
     reference, candidate = (f"{escape_text(side.name)} ({escape_text(side.identity, 80)})" for side in (report.reference, report.candidate))
     device = escape_text(report.machine.gpu or report.machine.cpu)
-    return f"Candidate {candidate} against reference {reference} on {device}, seed {report.seed}. A change below 1 is faster or smaller."
+    same = " Both are the same: every difference is chance." if report.reference.identity == report.candidate.identity else ""
+    return f"Candidate {candidate} against reference {reference} on {device}, seed {report.seed}. A change below 1 is faster or smaller.{same}"
 
 
 def _tabulate(findings: Sequence[Finding]) -> str:

@@ -2,33 +2,32 @@
 
 from __future__ import annotations
 
-import math
 import random
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
 import torch
 
-from bench.case import Case, Outcome, Phase, Preset, UsageError
+from bench.case import Outcome, Phase, Preset, UsageError
 from bench.gate.footprint import Peaks, judge_memory
 from bench.gate.line import FaultKind, WorkerFault
-from bench.gate.pair import A, B, DoNotFit, Mismatch, Pair, PairFault, PairPlan, SideName, measure_pair, score_pair, start_line
-from bench.gate.preflight import find_machine_faults
-from bench.gate.presence import judge_faults, judge_mismatch, judge_presence
-from bench.gate.protocol import Cases, ListCases, Opened, Scored
-from bench.gate.quality import Metric, judge_groups, judge_seeds, judge_time_to_quality
-from bench.gate.statistics import CONFIRM, SCREEN, NotARatio, Stage, TooFewPairs
-from bench.gate.verdict import Finding, GateReport, GateVerdict, Values, decide, looks_slower
+from bench.gate.pair import A, B, DoNotFit, Mismatch, Pair, PairFault, PairPlan, SideName, measure_pair, score_pair
+from bench.gate.preflight import find_machine_faults, note_load
+from bench.gate.presence import judge_faults, judge_mismatch
+from bench.gate.protocol import Opened, Scored
+from bench.gate.quality import Metric, judge_groups, judge_omission, judge_seeds, judge_time_to_quality
+from bench.gate.roster import call_roster
+from bench.gate.statistics import CONFIRM, SCREEN, NotARatio, Stage, TooFewPairs, needed_pairs
+from bench.gate.verdict import Finding, FindingKind, GateReport, GateVerdict, Values, decide, distrust, looks_slower
 from bench.measure.machine import identify_machine
 from bench.profiles import Profile
 
 FAULTS_ALLOWED = 1  # of each side and case: a launch that fails once is repeated, one that fails twice is a finding
-MIN_SEEDS = 7  # fewer cannot reach 1 % in a signed-rank test
+MIN_SEEDS = needed_pairs(CONFIRM.alpha)
 
 
 class Display(Protocol):
@@ -56,6 +55,10 @@ class Options:
     allow_inconclusive: bool
     results: Path
 
+    def __post_init__(self) -> None:
+        if 0 < self.seeds < MIN_SEEDS:
+            raise UsageError(f"--seeds {self.seeds}: fewer than {MIN_SEEDS} trainings can never decide; give {MIN_SEEDS} or more, or 0 to leave quality out")
+
 
 @dataclass(slots=True)
 class _CaseState:
@@ -66,6 +69,8 @@ class _CaseState:
     faults: dict[SideName, list[WorkerFault]] = field(default_factory=lambda: {A: [], B: []})
     findings: list[Finding] = field(default_factory=list)
     opened: Opened | None = None
+    scored: bool = False  # quality has all the findings that it is going to have
+    doubted: bool = False  # the reference failed, and not for want of memory beside the candidate
     alone: bool = False
     closed: bool = False  # nothing more can be measured
 
@@ -77,32 +82,42 @@ class _CaseState:
 class GateSession:
     """Compares what `plan.sources` name, case by case."""
 
-    def __init__(self, options: Options, plan: PairPlan, display: Display, find_faults: Callable[[Profile, Path], list[str]] = find_machine_faults) -> None:
-        self._options, self._plan, self._display, self._find_faults = options, plan, display, find_faults
+    def __init__(
+        self,
+        options: Options,
+        plan: PairPlan,
+        display: Display,
+        find_faults: Callable[[Profile, Path], list[str]] = find_machine_faults,
+        note_load: Callable[[Profile], list[str]] = note_load,
+    ) -> None:
+        self._options, self._plan, self._display, self._find_faults, self._note_load = options, plan, display, find_faults, note_load
         self._coin = random.Random(plan.seed)
         self.pairs: list[Pair] = []  # every launch pair that was measured, in order, for those who want its rounds
-        self._deadline = math.inf
 
     def run(self) -> GateReport:
         """Measures until every case has its findings or the budget is spent. Raises UsageError where nothing can be selected."""
         started = datetime.now(UTC)
         self._display.note("looking whether this machine is fit")
         faults = self._find_faults(self._options.profile, self._options.results)
+        notes = self._note_load(self._options.profile)
         findings: list[Finding] = []
         if not faults:
-            states, findings = self._plan_cases()
-            if self._options.budget_minutes is not None:
-                self._deadline = time.monotonic() + 60 * self._options.budget_minutes
+            self._start_budget()
+            self._display.note("asking both sides for their cases")
+            roster = call_roster(self._plan, self._options.preset, self._options.select)
+            self._start_budget()  # anew: imports on a cold disk are not the user's minutes
+            states = [_CaseState(case) for case in roster.common]
             self._measure(states)
-            findings += self._judge(states)
-            if self._options.profile.device == "cuda":
+            if self._options.profile.device == "cuda":  # before anything is judged: heat comes with the work
                 faults = self._find_faults(self._options.profile, self._options.results)
+            findings = [*roster.findings, *distrust(self._judge(states), faults)]
         reference, candidate = (self._plan.sources[side].side for side in (A, B))
         return GateReport(
             reference=reference,
             candidate=candidate,
             machine=identify_machine(torch.device(self._options.profile.device)),
             faults=tuple(faults),
+            notes=tuple(notes),
             seed=self._plan.seed,
             started=started,
             ended=datetime.now(UTC),
@@ -110,22 +125,9 @@ class GateSession:
             findings=tuple(findings),
         )
 
-    def _plan_cases(self) -> tuple[list[_CaseState], list[Finding]]:
-        self._display.note("asking both sides for their cases")
-        ids: dict[SideName, tuple[str, ...]] = {}
-        with ExitStack() as stack:
-            lines = {side: stack.enter_context(start_line(self._plan, side, "list")) for side in (A, B)}
-            for side, line in lines.items():
-                try:
-                    line.greet()
-                    ids[side] = line.ask(ListCases(preset=self._options.preset, select=self._options.select), Cases).ids
-                except WorkerFault as fault:
-                    if fault.outcome is not Outcome.SKIPPED:
-                        return [], [judge_faults("every case", {side: fault})]
-                    ids[side], refusal = (), fault.reason
-        if not ids[A] and not ids[B]:
-            raise UsageError(refusal)
-        return [_CaseState(case) for case in ids[A] if case in ids[B]], judge_presence(ids[A], ids[B])
+    def _start_budget(self) -> None:
+        if self._options.budget_minutes is not None:
+            self._plan = replace(self._plan, deadline=time.monotonic() + 60 * self._options.budget_minutes)
 
     def _measure(self, states: Sequence[_CaseState]) -> None:
         for state in states:
@@ -134,7 +136,7 @@ class GateSession:
             if self._is_suspect(state):
                 self._take_pairs(state, "confirm", CONFIRM, state.confirm)
         for state in states:
-            if self._options.seeds and not state.closed and state.opened is not None and Case.parse(state.id).phase is not Phase.EVAL:
+            if self._owes_quality(state) and state.opened is not None:
                 self._compare_quality(state, state.opened)
 
     def _take_pairs(self, state: _CaseState, name: str, stage: Stage, values: list[float]) -> None:
@@ -158,13 +160,17 @@ class GateSession:
                 self._count(state, fault)
 
     def _count(self, state: _CaseState, fault: PairFault) -> None:
+        if any(found.kind is FaultKind.LATE for found in fault.faults.values()):
+            return  # the budget ended, which is nobody's fault
+        crowded = {side for side, found in fault.faults.items() if not state.alone and _ran_out_of_memory(found)}
+        state.alone = state.alone or bool(crowded)  # the other side's memory may have been to blame
+        state.doubted = state.doubted or (A in fault.faults and A not in crowded)
         for side, found in fault.faults.items():
             state.faults[side].append(found)
-            # the other side's memory may have been to blame; SIGKILL is how the system ends who takes too much
-            state.alone = state.alone or found.outcome is Outcome.OOM or (found.kind is FaultKind.DIED and "SIGKILL" in found.reason)
-        blamed = {side: found[-1] for side, found in state.faults.items() if len(found) > FAULTS_ALLOWED} or (fault.faults if fault.final else {})
+        blamed = {side for side, found in state.faults.items() if len(found) > FAULTS_ALLOWED} or (set(fault.faults) if fault.final else set())
         if blamed:
-            state.close(judge_faults(state.id, blamed))
+            blamed |= {A} if state.doubted else set()
+            state.close(judge_faults(state.id, {side: state.faults[side][-1] for side in (A, B) if side in blamed}))
         else:
             self._display.note(f"{state.id}: repeating a launch: {fault}")
 
@@ -175,7 +181,10 @@ class GateSession:
             return False
 
     def _is_late(self) -> bool:
-        return time.monotonic() >= self._deadline
+        return time.monotonic() >= self._plan.deadline
+
+    def _owes_quality(self, state: _CaseState) -> bool:
+        return bool(self._options.seeds) and not state.closed and not state.scored and state.id.split("/")[2] != Phase.EVAL
 
     def _compare_quality(self, state: _CaseState, opened: Opened) -> None:
         metric = Metric(opened.metric, opened.higher_is_better)
@@ -183,12 +192,13 @@ class GateSession:
         if first is None:
             return
         findings = [judge_groups(state.id, metric, first[A][0], first[B][0]), judge_time_to_quality(state.id, first[A], first[B])]
-        unsure = any(finding is not None and finding.verdict is GateVerdict.INCONCLUSIVE for finding in findings)
-        if unsure and self._options.seeds >= MIN_SEEDS:
+        if any(finding is not None and finding.verdict is GateVerdict.INCONCLUSIVE for finding in findings):
             fresh = self._score(state, [self._plan.seed + 1 + n for n in range(self._options.seeds)])
-            if fresh is None:
-                return
-            findings = [judge_seeds(state.id, metric, fresh[A], fresh[B]), judge_time_to_quality(state.id, fresh[A], fresh[B])]
+            if fresh is not None:
+                findings = [judge_seeds(state.id, metric, fresh[A], fresh[B]), judge_time_to_quality(state.id, fresh[A], fresh[B])]
+            elif not state.closed:
+                findings = [finding and self._remark(finding, [self._lateness]) for finding in findings]
+        state.scored = True
         state.findings += [finding for finding in findings if finding is not None]
 
     def _score(self, state: _CaseState, seeds: Sequence[int]) -> dict[SideName, list[Scored]] | None:
@@ -215,6 +225,8 @@ class GateSession:
             if state.peaks:
                 findings.append(judge_memory(state.id, state.peaks))
             findings += state.findings
+            if self._owes_quality(state):
+                findings.append(judge_omission(state.id, f"{self._lateness}: quality was not compared"))
         return findings
 
     def _annotate(self, state: _CaseState, finding: Finding) -> Finding:
@@ -222,5 +234,18 @@ class GateSession:
         remarks = [f"a launch of the {side} was repeated: {found[0].reason}" for side, found in state.faults.items() if found]
         wanted = CONFIRM.pairs if state.confirm or self._is_suspect(state) else SCREEN.pairs
         if len(state.confirm if wanted == CONFIRM.pairs else state.screen) < wanted and self._is_late():
-            remarks.append(f"the budget of {self._options.budget_minutes:g} minutes ended first")
-        return finding.model_copy(update={"reason": "; ".join([finding.reason, *remarks])[:2000]})
+            remarks.append(self._lateness)
+        return self._remark(finding, remarks)
+
+    @property
+    def _lateness(self) -> str:
+        return f"the budget of {self._options.budget_minutes:g} minutes ended first"
+
+    def _remark(self, finding: Finding, remarks: Sequence[str]) -> Finding:
+        settled = finding.verdict is not GateVerdict.INCONCLUSIVE and finding.kind is not FindingKind.SPEED
+        return finding if settled else finding.model_copy(update={"reason": "; ".join([finding.reason, *remarks])[:2000]})
+
+
+def _ran_out_of_memory(fault: WorkerFault) -> bool:
+    """SIGKILL is how the system ends who takes too much."""
+    return fault.outcome is Outcome.OOM or (fault.kind is FaultKind.DIED and "SIGKILL" in fault.reason)

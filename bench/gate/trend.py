@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict
 from bench.case import Quantity, UsageError
 from bench.gate.history import AcceptEntry, Entry, RunEntry
 from bench.gate.statistics import FLOOR
+from bench.selection import compile_selection
 
 ALPHA = 0.05  # share of unchanging series in which a mark appears
 PERMUTATIONS = 999
@@ -45,21 +46,27 @@ class Change(_Frozen):
 
 
 class Trend(_Frozen):
-    """One case."""
+    """One case on one machine: a ratio measured elsewhere is another machine's, and would be a step where nothing has changed."""
 
     case_id: str
+    machine: str
     points: tuple[Point, ...]
     changes: tuple[Change, ...]
 
+    @property
+    def title(self) -> str:
+        return f"{self.case_id} on {self.machine}"
+
 
 def find_trends(entries: Sequence[Entry], select: str = "") -> list[Trend]:
-    """The trend of every case whose id contains `select`, in the order of ids."""
-    cases = sorted({case for entry in entries if isinstance(entry, RunEntry) for case in entry.ratios if select in case})
+    """The trend of every case whose id `select` selects, as `pytest -k` does, on each machine, in the order of ids. Raises UsageError."""
+    selects = compile_selection(select)
+    curves = sorted({(case, entry.machine) for entry in entries if isinstance(entry, RunEntry) for case in entry.ratios if selects(case)})
     trends: list[Trend] = []
-    for case in cases:
-        points = _chain(case, entries)
+    for case, machine in curves:
+        points = _chain(case, [entry for entry in entries if isinstance(entry, AcceptEntry) or entry.machine == machine])
         changes = [change for segment in sorted({p.segment for p in points}) for change in _mark([p for p in points if p.segment == segment])]
-        trends.append(Trend(case_id=case, points=tuple(points), changes=tuple(changes)))
+        trends.append(Trend(case_id=case, machine=machine, points=tuple(points), changes=tuple(changes)))
     return trends
 
 
@@ -141,18 +148,18 @@ def plot_trends(trends: Sequence[Trend], path: Path) -> None:
 
     if path.suffix not in (".png", ".svg"):
         raise UsageError(f"--plot {path}: name a file that ends in .png or .svg")
-    rows = [point.model_dump() | {"case": trend.case_id, "session": number} for trend in trends for number, point in enumerate(trend.points, start=1)]
-    marks = [{"case": trend.case_id, "session": at} for trend in trends for at in _find_marks(trend)]
-    table, marked = pd.DataFrame(rows), pd.DataFrame(marks, columns=["case", "session"])
+    rows = [point.model_dump() | {"curve": trend.title, "session": number} for trend in trends for number, point in enumerate(trend.points, start=1)]
+    marks = [{"curve": trend.title, "session": at} for trend in trends for at in _find_marks(trend)]
+    table, marked = pd.DataFrame(rows), pd.DataFrame(marks, columns=["curve", "session"])
     panels = []
     for trend in trends:
-        here = alt.Chart(table[table["case"] == trend.case_id])
+        here = alt.Chart(table[table["curve"] == trend.title])
         x = alt.X("session:Q", title="session", axis=alt.Axis(tickMinStep=1, format="d"))
         y = alt.Y("ratio:Q", title="time / reference", scale=alt.Scale(zero=False))
         line = here.mark_line(point=True).encode(x=x, y=y, detail="segment:N")
         bounds = here.mark_rule(opacity=0.5).encode(x=x, y=alt.Y("low:Q", scale=alt.Scale(zero=False)), y2="high:Q")
-        change = alt.Chart(marked[marked["case"] == trend.case_id]).mark_rule(color="firebrick", strokeDash=[4, 3]).encode(x="session:Q")
-        panels.append((bounds + line + change).properties(title=trend.case_id, width=560, height=140))
+        change = alt.Chart(marked[marked["curve"] == trend.title]).mark_rule(color="firebrick", strokeDash=[4, 3]).encode(x="session:Q")
+        panels.append((bounds + line + change).properties(title=trend.title, width=560, height=140))
     path.parent.mkdir(parents=True, exist_ok=True)
     alt.vconcat(*panels).properties(title="Time relative to the pinned reference; dashed: the level may have changed").save(path, scale_factor=2)
 
@@ -165,7 +172,7 @@ def draw_trends(trends: Sequence[Trend], write: Callable[[str], object], *, widt
         sessions = list(range(1, len(trend.points) + 1))
         figure.clear()
         figure.plot_size(width, 14)
-        figure.title(trend.case_id)
+        figure.title(trend.title)
         figure.label("session", axis="x")
         figure.draw(figure.signal(sessions, [point.ratio for point in trend.points], marker="\N{BULLET}").lines())
         for number in _find_marks(trend):

@@ -20,6 +20,7 @@ from bench.record import Machine
 MAX_FINDINGS = 50_000
 MAX_REPORT_BYTES = 64 << 20
 RATIO = "candidate / reference"
+EVERY_CASE = "every case"  # whose name a finding about a side as a whole bears
 
 
 class GateVerdict(StrEnum):
@@ -78,6 +79,7 @@ class GateReport(_Strict):
     candidate: Side
     machine: Machine
     faults: tuple[str, ...] = Field(default=(), max_length=100)  # why the machine was not fit; empty when it was
+    notes: tuple[str, ...] = Field(default=(), max_length=100)  # what was seen of the machine and is no reason to refuse it
     seed: int
     started: AwareDatetime
     ended: AwareDatetime
@@ -114,6 +116,21 @@ class Values:
 
     screen: Sequence[float]
     confirm: Sequence[float] = ()
+
+
+def distrust(findings: Sequence[Finding], faults: Sequence[str]) -> list[Finding]:
+    """What is left of findings of launches when the machine turns out to be unfit: nothing that heat, a power brake or a stranger on the
+    board could have caused. Allocator peaks and the quality of a training depend on none of them."""
+    doubtful = (FindingKind.SPEED, FindingKind.TIME_TO_QUALITY, FindingKind.PRESENCE)
+    if not faults:
+        return list(findings)
+    why = f"the machine was not fit when the work had ended: {'; '.join(faults)}"
+    return [_withdraw(finding, why) if finding.kind in doubtful else finding for finding in findings]
+
+
+def _withdraw(finding: Finding, why: str) -> Finding:
+    reason = f"{why}; withdrawn: {finding.verdict}: {finding.reason}"[:2000]
+    return finding.model_copy(update={"verdict": GateVerdict.INVALID_MACHINE, "reason": reason})
 
 
 def looks_slower(screen: Sequence[float]) -> bool:

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
@@ -57,6 +60,8 @@ adapt_torch()
 
 ROOT = Path(__file__).resolve().parents[2]
 ALIVE_SECONDS = 1.0
+BEAT_SECONDS = 5.0  # half of the least --silence
+MAX_BEAT_SECONDS = 3600.0  # a scoring that stands still is a hang in the end
 
 
 class Worker:
@@ -64,6 +69,7 @@ class Worker:
 
     def __init__(self, answers: BinaryIO) -> None:
         self._answers = answers
+        self._speaking = threading.Lock()
         self._spoke = 0.0
         self._case: Case
         self._session: Session
@@ -81,14 +87,34 @@ class Worker:
             self._say(self._try(request))
 
     def _say(self, answer: Answer) -> None:
-        self._answers.write(encode(answer))
-        self._answers.flush()
+        line = encode(answer)
+        with self._speaking:
+            self._answers.write(line)
+            self._answers.flush()
 
     def _report(self, done: int, total: int, note: str) -> None:
         now = time.monotonic()
         if now - self._spoke >= ALIVE_SECONDS:
             self._spoke = now
             self._say(Alive(note=f"{note} {done}/{total}" if total else note))
+
+    @contextmanager
+    def _beat(self, note: str) -> Iterator[None]:
+        """Signs of life from a thread, for work that reports no progress of its own. Never around a round: it would be in its time."""
+        over = threading.Event()
+
+        def beat() -> None:
+            until = time.monotonic() + MAX_BEAT_SECONDS
+            while not over.wait(BEAT_SECONDS) and time.monotonic() < until:
+                self._report(0, 0, note)
+
+        thread = threading.Thread(target=beat, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
 
     def _try(self, request: Request) -> Answer:
         try:
@@ -174,12 +200,15 @@ class Worker:
         watched: list[float] = []
         seconds: list[float] = []
         if self._case.phase is Phase.TRAIN:
+            queue, began = QueueClock(), time.monotonic()
             history = self._session.fit(self._report)
-            watched, seconds = list(history.validation_loss or history.train_loss), list(history.seconds)
-        with keep_draws() as draws:
+            waited = (queue.stop() if self._resources.device.type == "cpu" else 0.0) / (time.monotonic() - began)
+            # a neighbour's time is no more part of a training than of a round; when in a training it came is not known, so each epoch bears its share
+            watched, seconds = list(history.validation_loss or history.train_loss), [each * (1 - waited) for each in history.seconds]
+        with keep_draws() as draws, self._beat("scoring"):
             quality = self._session.evaluate()
-        # families rename metrics and score several tables, so draws are known by the interval that they gave
-        found = {(q.low, q.high): name for name, q in quality.items()}
+        # families rename metrics and score several tables, so draws are known by the interval that they gave, or the one value
+        found = {(q.value, q.value) if q.low is None else (q.low, q.high): name for name, q in quality.items()}
         named = {name: kept for kept in draws if (name := found.get(percentile_interval(kept)))}
         return Scored(quality=quality, draws=named, watched=watched, seconds=seconds)
 

@@ -14,7 +14,7 @@ from typing import Protocol
 import torch
 
 from bench.case import Case, ExitCode, Outcome, Phase
-from bench.comparability import choose_threads, compare_key
+from bench.comparability import choose_threads, compare_key, foresee
 from bench.launch.local import Ending, Limits
 from bench.plugin import BAD_INPUT
 from bench.profiles import Profile
@@ -152,7 +152,7 @@ class Campaign:
     def _find_finished(self) -> dict[Case, Record]:
         """Cases of this run that ended in order under the same comparability key as they would have now."""
         machine, environment = self.launcher.identify(self._device)
-        ended = {(record.case.case, record.comparability.key): record for record in self.store.read() if record.comparability and record.outcome in FINAL}
+        ended = {(record.case.case, foresee(record.comparability)): record for record in self.store.read() if record.comparability and record.outcome in FINAL}
         finished: dict[Case, Record] = {}
         for case in self.cases:
             workload = get_workload(case.workload)

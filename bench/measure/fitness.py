@@ -68,7 +68,7 @@ def check_fitness(profile: Profile, device: torch.device, *, results: Path, cali
         build = [_judge("torch build", ok=ok, message=f"torch {torch.__version__}", wanted="a torch with Metal", remedy=remedy)]
     if not calibrate:
         return findings + build
-    load = _check_load(read_load(), required=profile.device == "cpu")  # before the calibration, which is load itself
+    load = check_load(read_load(), required=profile.device == "cpu")  # before the calibration, which is load itself
     can_compute = all(finding.ok for finding in build)
     return [*findings, *build, load, *(_check_speed(profile, device) if can_compute and not emulated else [])]
 
@@ -77,7 +77,8 @@ def _judge(name: str, *, ok: bool, message: str, wanted: str, remedy: str) -> Fi
     return Finding(name, ok=True, message=message) if ok else Finding(name, ok=False, message=f"{message}.", wanted=wanted, remedy=remedy)
 
 
-def _check_load(load: Load, *, required: bool) -> Finding:
+def check_load(load: Load, *, required: bool) -> Finding:
+    """Whether other work leaves a CPU's times its own."""
     average = "" if load.average is None else f"; load average {load.average:.2f}"
     message = f"other work takes {100 * load.busy:.0f} % of {load.cores} cores, a host {100 * load.stolen:.0f} %{average}"
     ok = not required or (load.busy < BUSY_SHARE and load.stolen < STOLEN_SHARE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from bench.case import UsageError
@@ -36,7 +37,13 @@ def write_pages(results: Path, ledger: Ledger | None = None, page: Path | None =
 
 
 def _write(path: Path, text: str) -> None:
+    """Whole or not at all: an interrupted command leaves the page as it was."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        path.write_text(text, encoding="utf-8")
+        try:
+            temporary.write_text(text, encoding="utf-8")
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
     except OSError as error:
         raise UsageError(f"{path} cannot be written: {error.strerror}; choose a folder that exists and is yours") from None

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from bench.case import ClaimVerdict
-from bench.claims import Judgement
+from bench.claims import ClaimKind, Judgement
+from bench.conditions import name_device
 from bench.numbers import format_documented, format_interval
 from bench.report.fits import Cell, FitRow
 from bench.report.markdown import LINE_LENGTH, escape_text, format_table, link_record, render_template
@@ -46,6 +47,8 @@ def _count(judgements: Sequence[Judgement]) -> list[str]:
 def _spell_row(judgement: Judgement) -> tuple[str, ...]:
     claim, measured = judgement.claim, judgement.measured
     value = "" if measured is None else format_interval(measured)
+    if value and judgement.twin:
+        value += " (twin)"
     return (escape_text(claim.id), escape_text(claim.metric), format_documented(claim.value), value, str(judgement.verdict))
 
 
@@ -72,10 +75,19 @@ def _spell_entry(judgement: Judgement, words: Mapping[str, str]) -> dict[str, ob
         "verdict": judgement.verdict,
         "claimed": _spell_sentence(paraphrase(claim, words)),
         "reason": _spell_sentence(judgement.reason),
+        "where": _spell_where(judgement),
         "link": link_record(judgement.record) if judgement.record else "",
         "source": _spell_sentence(claim.source),
         "note": _spell_sentence(claim.note) if claim.note else "",
     }
+
+
+def _spell_where(judgement: Judgement) -> str:
+    """Where the number beside a claim was measured; the reason of a judged claim names it already."""
+    measured, record = judgement.measured, judgement.record
+    if record is None or measured is None or measured.value is None or judgement.verdict is not ClaimVerdict.NOT_COMPARABLE:
+        return ""
+    return _spell_sentence(name_device(record)) if judgement.claim.kind is not ClaimKind.FACT else ""
 
 
 def _spell_sentence(text: str) -> str:

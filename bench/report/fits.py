@@ -6,11 +6,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bench.case import ClaimVerdict, Outcome, Preset
+from bench.case import ClaimVerdict, Outcome, Phase, Preset
 from bench.claims import Claims, Fit
 from bench.conditions import matches_device, name_device
+from bench.index import age
 from bench.numbers import format_number
 from bench.record import Record
+from bench.report.leaderboard import select_latest
 
 _SIZED = re.compile(r"(.+)-(\d+)GB")
 _NOMINAL_SHARE = 0.9  # a driver gives a little less than the memory that the name of a card promises
@@ -39,39 +41,60 @@ class FitRow:
 def compare_fits(claims: Claims, records: Sequence[Record]) -> list[FitRow]:
     """The documents' table in its own order. Only whether a model runs is judged: the documents give no limit between fast and slow.
 
-    A record counts for a card when it was taken on it, or under an emulation that names it; one from another GPU is quoted without a
-    verdict. Runs on a CPU and smoke runs do not count: they say nothing of a GPU's memory, or ask less of it.
+    Of every case, data set and batch the latest record counts. Training decides where there is any: a model that can be evaluated on a
+    card but not trained does not fit it. One that trained fits, even if larger batches ran out of memory. A record counts for a card
+    when it was taken on it, or under an emulation that names it; one from another GPU is quoted without a verdict. Runs on a CPU,
+    emulated or not, and smoke runs do not count: they say nothing of a GPU's memory, or ask less of it.
     """
-    return [_compare_row(fit, [r for r in records if _speaks_of(fit, r)]) for fit in claims.fits]
+    judged = [r for r in records if (r.outcome in _RUNS or r.outcome is Outcome.OOM) and r.machine is not None and r.machine.gpu is not None]
+    latest = select_latest(judged)
+    return [_compare_row(fit, [r for r in latest if _speaks_of(fit, r)]) for fit in claims.fits]
 
 
 def _speaks_of(fit: Fit, record: Record) -> bool:
-    variant, _, context = (fit.variant or "").partition(", ")
-    if record.case.workload != fit.workload or record.case.preset is Preset.SMOKE or not record.case.variant.startswith(variant):
+    case = record.case
+    if case.workload != fit.workload or case.preset is Preset.SMOKE or (fit.variants and case.variant not in fit.variants):
         return False
-    thousands = re.match(r"(\d+)K context", context)
-    length = record.conditions.get("length_nt", 0)
-    return thousands is None or (isinstance(length, int | float) and length >= 1000 * int(thousands[1]) - 1)
+    if fit.context_nt is None:
+        return True
+    length = _find_length(record)
+    if length is None:
+        return False
+    # what runs at a longer context runs at this one, and what does not run at a shorter one does not; a K is 1,000 or 1,024
+    return length <= fit.context_nt * 1.024 if record.outcome is Outcome.OOM else length >= fit.context_nt - 1
+
+
+def _find_length(record: Record) -> int | float | None:
+    """Nucleotides of a sequence. A case that was killed before its data were open can tell by its recipe, if that makes up the data."""
+    length: object = record.conditions.get("length_nt")
+    if length is None and record.case.preset is Preset.SCALE:
+        length = record.recipe.get("twin_length")
+    return length if isinstance(length, int | float) else None
 
 
 def _compare_row(fit: Fit, records: Sequence[Record]) -> FitRow:
-    model = fit.workload + (f" ({fit.variant})" if fit.variant else "")
+    model = fit.workload + (f" ({fit.called})" if fit.called else "")
     return FitRow(model, [_compare_cell(gpu, documented, records) for gpu, documented in fit.gpus.items()])
 
 
 def _compare_cell(gpu: str, documented: str, records: Sequence[Record]) -> Cell:
-    judged = [r for r in records if r.outcome in _RUNS or r.outcome is Outcome.OOM]
-    there = [r for r in judged if _ran_on(gpu, r) and not r.emulated]
+    there = [r for r in records if _ran_on(gpu, r) and not r.emulated]
     if there:
-        latest = max(there, key=lambda r: (r.ended, r.run, r.sequence))
-        agrees = (latest.outcome is Outcome.OOM) == (documented == "oom")
+        decisive = max(there, key=_weigh)
+        agrees = (decisive.outcome is Outcome.OOM) == (documented == "oom")
         verdict = ClaimVerdict.REPRODUCED if agrees else ClaimVerdict.CONTRADICTED
-        return Cell(gpu, documented, verdict, _describe(latest), latest)
-    for group, how in ((_emulations(gpu, judged), "emulated"), (_elsewhere(judged), "on another GPU")):
+        return Cell(gpu, documented, verdict, _describe(decisive), decisive)
+    elsewhere = [r for r in records if not r.emulated]
+    for group, how in ((_emulations(gpu, records), "emulated"), (elsewhere, "on another GPU")):
         if group:
-            latest = max(group, key=lambda r: (r.ended, r.run, r.sequence))
-            return Cell(gpu, documented, ClaimVerdict.NOT_COMPARABLE, f"{how}: {_describe(latest)}", latest)
+            decisive = max(group, key=_weigh)
+            return Cell(gpu, documented, ClaimVerdict.NOT_COMPARABLE, f"{how}: {_describe(decisive)}", decisive)
     return Cell(gpu, documented, ClaimVerdict.NOT_RUN, "", None)
+
+
+def _weigh(record: Record) -> tuple[object, ...]:
+    """Orders records, the one that decides last: training, then what ran at some batch, then the latest."""
+    return (record.case.phase is Phase.TRAIN, record.outcome is not Outcome.OOM, age(record))
 
 
 def _ran_on(gpu: str, record: Record) -> bool:
@@ -85,10 +108,6 @@ def _ran_on(gpu: str, record: Record) -> bool:
 
 def _emulations(gpu: str, records: Sequence[Record]) -> list[Record]:
     return [r for r in records if any(gpu.casefold() in what.casefold() for what in r.emulated)]
-
-
-def _elsewhere(records: Sequence[Record]) -> list[Record]:
-    return [r for r in records if not r.emulated and r.machine is not None and r.machine.gpu is not None]
 
 
 def _describe(record: Record) -> str:

@@ -6,18 +6,21 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+from markupsafe import Markup
 
 from bench.case import ClaimVerdict, Outcome, Phase, Preset, Quantity
 from bench.claims import Claims, Judgement, find_moment, judge
 from bench.conditions import name_device
 from bench.exchange.imports import Imported
-from bench.index import age, identify_row
+from bench.index import age, identify_row, name_line
 from bench.numbers import format_documented, format_interval, format_number
 from bench.record import Record
 from bench.registry import load_workloads
-from bench.report.markdown import LINE_LENGTH, clean_text, escape_text, format_table, locate_record, render_template
-from bench.report.ranking import Rank, rank_by_quality
+from bench.report.data_names import Data, identify_data
+from bench.report.markdown import LINE_LENGTH, escape_text, format_table, locate_record, render_template
+from bench.report.ranking import Rank, identify_problem, rank_by_quality, spell_problem
 
 if TYPE_CHECKING:
     from models.workload import Target, Workload
@@ -36,7 +39,7 @@ MEASURED: Mapping[str, tuple[str, float]] = {  # column: measurement, divisor
     "MFU %": ("mfu", 0.01),
 }
 COLUMNS = (
-    *("rank", "workload/variant", "phase", "division", "preset", "data", "device", "image", "precision", "attention", "batch"),
+    *("rank", "workload/variant", "phase", "division", "preset", "data", "test", "device", "image", "precision", "attention", "batch"),
     *MEASURED,
     *("to documented s", "quality", "documented", "outcome"),
 )
@@ -58,7 +61,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """The rows of one family, best first within preset, data set and phase."""
+    """The rows of one family, best first within preset, data set, phase and test problem."""
 
     family: str
     workloads: Sequence[Workload]  # those that the rows name, as far as they are declared
@@ -139,7 +142,7 @@ def tabulate_records(records: Iterable[Record], claims: Claims) -> list[Table]:
 
 
 def select_latest(records: Iterable[Record]) -> list[Record]:
-    """The latest record of every case on every device, data set and batch size.
+    """The latest record of every case on every device, data set, batch size and line of software.
 
     A failure that came before its case knew device and data stands until the same case and profile have any later record.
     """
@@ -147,19 +150,19 @@ def select_latest(records: Iterable[Record]) -> list[Record]:
     newest: dict[tuple[object, ...], Record] = {}
     for record in sorted(records, key=age):
         case = (record.case.case.id, record.profile, record.emulated)
-        latest[case, identify_row(record.comparability)] = newest[case] = record
+        latest[case, identify_row(record)] = newest[case] = record
     return [record for (case, identity), record in latest.items() if identity is not None or newest[case] is record]
 
 
 def _tabulate_family(family: str, records: Sequence[Record], declared: Mapping[str, Workload], claims: Claims, twins: frozenset[str]) -> Table:
     ranks = rank_by_quality(records, {name: workload.target for name, workload in declared.items()})
-    read = [_identify_data(record, twins) for record in records]
+    read = [identify_data(record, twins) for record in records]
     versions = Counter(name for _, name in {(data.sha256, data.name) for data in read if data})
     rows: list[tuple[tuple[object, ...], Row]] = []
     for index, (record, data) in enumerate(zip(records, read, strict=True)):
         workload = declared.get(record.case.workload)
         cells = _fill_cells(record, workload.target if workload else None, claims)
-        cells["data"] = data.spell(ambiguous=versions[data.name] > 1) if data else ""
+        cells["data"] = escape_text(data.spell(ambiguous=versions[data.name] > 1)) if data else ""
         rank = ranks.get(index)
         row = Row(record, rank, cells | {"rank": str(rank) if rank else ""}, _spell_reason(record))
         rows.append((_place(record, rank, data), row))
@@ -168,28 +171,11 @@ def _tabulate_family(family: str, records: Sequence[Record], declared: Mapping[s
     return Table(family, [workload for name, workload in declared.items() if name in named], ordered)
 
 
-class _Data(NamedTuple):
-    synthetic: bool
-    name: str
-    sha256: str
-
-    def spell(self, *, ambiguous: bool) -> str:
-        """The name; where other data of the same table bear it too, with the start of the hash. Ranks never cross from one to the other."""
-        return escape_text(self.name, 60) + (f" {self.sha256[:6]}" if ambiguous else "") + (" (synthetic twin)" if self.synthetic else "")
-
-
-def _identify_data(record: Record, twins: frozenset[str]) -> _Data | None:
-    """What the case read, or was about to read when it failed; whether that is a twin is then known from the records of others."""
-    if record.dataset is not None:
-        return _Data(record.synthetic, record.dataset.name, record.dataset.sha256)
-    key = record.comparability
-    return None if key is None else _Data(key.dataset_sha256 in twins, key.dataset, key.dataset_sha256)
-
-
-def _place(record: Record, rank: Rank | None, data: _Data | None) -> tuple[object, ...]:
-    case = record.case
+def _place(record: Record, rank: Rank | None, data: Data | None) -> tuple[object, ...]:
+    case, problem = record.case, identify_problem(record)
     quality = (0, rank.metric, rank.position, rank.key) if rank else (1, "", 0, 0.0)
-    return (PRESETS.index(case.preset), data is None, data or (), PHASES.index(case.phase), quality, case.case.id, name_device(record), age(record))
+    group = (PRESETS.index(case.preset), data is None, data or (), PHASES.index(case.phase), not any(problem), problem)
+    return (*group, quality, case.case.id, name_device(record), age(record))
 
 
 def _fill_cells(record: Record, target: Target | None, claims: Claims) -> dict[str, str]:
@@ -203,8 +189,9 @@ def _fill_cells(record: Record, target: Target | None, claims: Claims) -> dict[s
         "phase": str(case.phase),
         "division": str(case.division),
         "preset": str(case.preset),
+        "test": escape_text(spell_problem(record), 100),
         "device": escape_text(name_device(record), 60) if record.machine else "",
-        "image": _shorten_digest(record),
+        "image": escape_text(name_image(record)),
         "precision": str(case.precision),
         "attention": "" if attention is None else escape_text(str(attention), 40),
         "batch": "" if batch is None else escape_text(str(batch), 12),
@@ -257,10 +244,11 @@ def _spell_moment(record: Record, judged: Sequence[Judgement]) -> str:
     return ""
 
 
-def _shorten_digest(record: Record) -> str:
-    """The first twelve digits of the image's digest, as container tools show it; empty for a run outside a known image."""
+def name_image(record: Record) -> str:
+    """The first twelve digits of the image's digest, as container tools show it, and the line of software; empty for a run outside both."""
     digest = record.environment.image_digest if record.environment else None
-    return escape_text(digest.removeprefix("sha256:")[:12]) if digest else ""
+    parts = (digest.removeprefix("sha256:")[:12] if digest else "", name_line(record) or "")
+    return ", ".join(part for part in parts if part)
 
 
 def _spell_outcome(record: Record) -> str:
@@ -270,16 +258,16 @@ def _spell_outcome(record: Record) -> str:
 
 
 def _spell_reason(record: Record) -> str:
-    emulated = f"emulated: {escape_text('; '.join(record.emulated), LINE_LENGTH)}" if record.emulated else ""
+    emulated = Markup("emulated: ") + escape_text("; ".join(record.emulated), LINE_LENGTH) if record.emulated else ""
     reason = "" if record.outcome is Outcome.OK else escape_text(record.reason or "", LINE_LENGTH)
-    return "; ".join(part for part in (reason, emulated) if part)
+    return Markup("; ").join(part for part in (reason, emulated) if part)  # a plain text's join would be escaped again
 
 
 def _introduce(workload: Workload) -> dict[str, object]:
     target = workload.target
     return {
         "name": escape_text(workload.name),
-        "summary": clean_text(workload.summary, 300).rstrip("."),
+        "summary": escape_text(workload.summary, 300).rstrip("."),
         "metric": escape_text(target.metric),
         "better": "higher is better" if target.higher_is_better else "lower is better",
     }

@@ -15,9 +15,23 @@ if TYPE_CHECKING:
     from models.workload import Target
 
 
+PROBLEM = ("split", "targets", "classes", "n_test")
+"""Conditions that say what a model was tested on, beyond the data set: an error of 22 classes is not one of 39."""
+
+
+def identify_problem(record: Record) -> tuple[str, ...]:
+    """What the record says of each of PROBLEM; empty text for what it leaves out."""
+    return tuple(str(record.conditions.get(name, "")) for name in PROBLEM)
+
+
+def spell_problem(record: Record) -> str:
+    """`split by-complex, n_test 113`: of PROBLEM what the record says anything of."""
+    return ", ".join(f"{name} {value}" for name, value in zip(PROBLEM, identify_problem(record), strict=True) if value)
+
+
 @dataclass(frozen=True, slots=True)
 class Rank:
-    """A place within rows of the same metric, data set, preset and phase. `key` orders the rows of one place, smaller first."""
+    """A place within rows of the same metric, data set, test problem, preset and phase. `key` orders the rows of one place, smaller first."""
 
     metric: str
     position: int
@@ -39,8 +53,8 @@ def rank_by_quality(records: Sequence[Record], targets: Mapping[str, Target]) ->
         target = targets.get(record.case.workload)
         interval = _cost(record, target) if target else None
         if target and interval and record.dataset and record.outcome is Outcome.OK and not record.emulated:
-            group = (target.metric, target.higher_is_better, record.dataset.name, record.dataset.sha256, record.case.preset, record.case.phase)
-            groups[group].append((index, interval))
+            data = (record.dataset.name, record.dataset.sha256, identify_problem(record))
+            groups[target.metric, target.higher_is_better, data, record.case.preset, record.case.phase].append((index, interval))
     return {index: rank for group, rows in groups.items() for index, rank in _rank_group(str(group[0]), rows).items()}
 
 

@@ -12,10 +12,10 @@ from rich.console import Console
 from rich.progress import track
 
 from bench.case import ExitCode
-from benchmarks.gate_rig.live import pool_values, read_sessions
+from benchmarks.gate_rig.live import collect_rounds, pool_values, read_sessions
 from benchmarks.gate_rig.noise import MODELS
 from benchmarks.gate_rig.page import plot_rules, render_page
-from benchmarks.gate_rig.proof import Proof, prove
+from benchmarks.gate_rig.proof import Proof, Trace, prove
 from benchmarks.gate_rig.requirements import judge_live, judge_proof
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,7 +27,9 @@ def make_proof(sessions: int, seed: int, results: Path) -> Proof:
     """Simulates and replays, with a progress bar, and stores the counts in `results`/proof.json."""
     live = read_sessions(results / "live")
     recorded = {case: d for case, d in pool_values(live).items() if len(d) >= REPLAYED}
-    traces = [(f"replay of {case.split('/')[0]}", f"{len(d)} recorded launch pairs of {case}", d) for case, d in recorded.items()]
+    traces = [
+        Trace(f"replay of {case.split('/')[0]}", f"{len(d)} recorded launch pairs of {case}", d, collect_rounds(live, case)) for case, d in recorded.items()
+    ]
     bar = Console(stderr=True)
     done = list(track(prove(sessions, seed, traces), "proving", total=len(MODELS) + len(traces), console=bar))
     proof = Proof(seed=seed, sessions=sessions, machines=tuple(m for m, _ in done), counts=tuple(c for _, counts in done for c in counts))

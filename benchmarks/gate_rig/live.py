@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from bench.case import UsageError
 from bench.gate.statistics import SCREEN, value_pair
 from bench.gate.verdict import Finding, FindingKind, GateReport, GateVerdict
+from benchmarks.gate_rig.noise import ROUNDS
 from benchmarks.gate_rig.proof import GATE, Count, Data, count_rules
 
 Floats = NDArray[np.float64]
@@ -54,7 +55,9 @@ class LiveSession(_Strict):
 
     @property
     def verdict(self) -> GateVerdict:
-        return self.speed.verdict
+        """On speed; but where nothing was changed, any accusation is a false alarm, whatever it is about."""
+        accused = any(finding.verdict is GateVerdict.REGRESSED for finding in self.report.findings)
+        return GateVerdict.REGRESSED if self.injection == "nothing" and accused else self.speed.verdict
 
     @property
     def change(self) -> float | None:
@@ -62,8 +65,9 @@ class LiveSession(_Strict):
         return None if self.speed.estimate.value is None else self.speed.estimate.value - 1
 
     @property
-    def minutes(self) -> float:
-        return (self.report.ended - self.report.started).total_seconds() / 60
+    def seconds(self) -> float:
+        """How long the session took, from the look at the machine to the verdict."""
+        return (self.report.ended - self.report.started).total_seconds()
 
     @property
     def d(self) -> list[float]:
@@ -96,6 +100,16 @@ def pool_values(sessions: Sequence[LiveSession]) -> dict[str, Floats]:
     """d of every launch pair without a slowdown, by case: [pairs]."""
     cases = sorted({session.case_id for session in sessions if session.injection == "nothing"})
     return {case: np.array([d for s in sessions if s.injection == "nothing" and s.case_id == case for d in s.d]) for case in cases}
+
+
+def collect_rounds(sessions: Sequence[LiveSession], case_id: str) -> list[tuple[Floats, Floats]]:
+    """Both sides of every session of a case without a slowdown, [launch pairs of the screen, rounds]; sessions of another size are left out."""
+    found = []
+    for session in sessions:
+        pairs = session.pairs[: SCREEN.pairs]
+        if session.injection == "nothing" and session.case_id == case_id and len(pairs) == SCREEN.pairs and {len(p.reference) for p in pairs} == {ROUNDS}:
+            found.append((np.array([pair.reference for pair in pairs]), np.array([pair.candidate for pair in pairs])))
+    return found
 
 
 def count_live(sessions: Sequence[LiveSession]) -> list[Count]:

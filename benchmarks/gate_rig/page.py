@@ -12,6 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from bench.gate.statistics import CONFIRM, FLOOR, MARGIN, SCREEN
+from bench.measure.queueing import ALONE
 from bench.report.markdown import escape_text, format_table
 from benchmarks.gate_rig.live import LiveSession, count_live
 from benchmarks.gate_rig.noise import LAUNCH_SD, ROUND_SD, ROUNDS
@@ -33,6 +34,7 @@ def render_page(proof: Proof, sessions: Sequence[LiveSession]) -> str:
         "floor": f"{100 * math.expm1(FLOOR):.0f} %",
         "margin": f"{100 * math.expm1(MARGIN):.0f} %",
         "rounds": ROUNDS,
+        "alone": f"{100 * ALONE:g} %",
         "round_sd": f"{100 * ROUND_SD:g} %",
         "launch_sd": f"{100 * LAUNCH_SD:g} %",
         "proof": proof,
@@ -113,7 +115,7 @@ def _tabulate_sessions(sessions: Sequence[LiveSession]) -> str:
         verdicts = ", ".join(f"{n} {v}" for v in sorted({s.verdict for s in mine}) if (n := [s.verdict for s in mine].count(v)))
         changes = sorted(s.change for s in mine if s.change is not None)
         span = f"{100 * changes[0]:+.1f} to {100 * changes[-1]:+.1f} %" if changes else ""
-        rows.append((escape_text(case), what, verdicts, span, f"{sum(s.minutes for s in mine) / len(mine):.1f}"))
+        rows.append((escape_text(case), what, verdicts, span, f"{sum(s.seconds for s in mine) / len(mine) / 60:.1f}"))
     return format_table(("case", "injected", "verdicts", "estimates", "minutes each"), rows, right=frozenset({"minutes each"}))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -70,13 +71,25 @@ class Proof(_Strict):
         return next((count for count in self.counts if (count.machine, count.rule, count.data, count.slowdown) == wanted), None)
 
 
-def prove(sessions: int, seed: int, traces: Sequence[tuple[str, str, Floats]] = ()) -> Iterator[tuple[Machine, list[Count]]]:
-    """One machine at a time. traces: name, summary and values d of recorded launch pairs of the same code, [pairs]."""
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """What was recorded of a real machine that ran the same code on both sides."""
+
+    name: str
+    summary: str
+    d: Floats  # [pairs]: the value of each launch pair
+    rounds: Sequence[tuple[Floats, Floats]]  # of each session, both sides, [launch pairs of the screen, rounds]
+
+
+def prove(sessions: int, seed: int, traces: Sequence[Trace] = ()) -> Iterator[tuple[Machine, list[Count]]]:
+    """One machine at a time."""
     random = np.random.default_rng(seed)
     for noise in MODELS:
         yield _prove_noise(noise, simulate(noise, sessions, random))
-    for name, summary, d in traces:
-        yield prove_values(name, summary, replay(d, sessions, random), d, simulated=False)
+    for number, trace in enumerate(traces):
+        machine, counts = prove_values(trace.name, trace.summary, replay(trace.d, sessions, random), trace.d, simulated=False)
+        # a generator of its own: what the other rules draw must not change what the gate gets
+        yield machine, [*counts, *count_replays(trace, sessions, np.random.default_rng([seed, number]))]
 
 
 def replay(d: Floats, sessions: int, random: np.random.Generator) -> Floats:
@@ -85,6 +98,28 @@ def replay(d: Floats, sessions: int, random: np.random.Generator) -> Floats:
     drawn = random.choice(d, (sessions, SCREEN.pairs + CONFIRM.pairs))
     swapped: Floats = drawn * random.choice((-1.0, 1.0), (sessions, 1))
     return swapped
+
+
+def count_replays(trace: Trace, sessions: int, random: np.random.Generator) -> list[Count]:
+    """The other tools' rules on recorded rounds. Empty where no whole session was recorded."""
+    if not trace.rounds:
+        return []
+    before, a, b = replay_rounds(trace.rounds, sessions, random)
+    saved = count_rules(trace.name, "saved", before, b) if len(trace.rounds) > 1 else []
+    return [*count_rules(trace.name, "pairs", a, b), *saved]
+
+
+def replay_rounds(recorded: Sequence[tuple[Floats, Floats]], sessions: int, random: np.random.Generator) -> tuple[Floats, Floats, Floats]:
+    """(before, a, b), each [sessions, rounds]: a and b are ten launch pairs drawn with replacement from one recorded session, because those
+    of different sessions differ by more than the rules would ever see within one; which side is the candidate is tossed. before: ten
+    launches of the reference in another recorded session, as a saved baseline has them."""
+    sides = np.array(recorded)  # [recorded, 2, pairs, rounds]
+    which = random.integers(len(sides), size=sessions)
+    other = (which + random.integers(1, max(2, len(sides)), size=sessions)) % len(sides)
+    swapped = random.integers(2, size=sessions)
+    launches, earlier = (random.integers(sides.shape[2], size=(sessions, sides.shape[2])) for _ in range(2))
+    a, b = (sides[which[:, None], side[:, None], launches] for side in (swapped, 1 - swapped))
+    return _join_rounds(sides[other[:, None], 0, earlier]), _join_rounds(a), _join_rounds(b)
 
 
 def spread_of(d: Floats) -> float:

@@ -12,8 +12,8 @@ from pathlib import Path
 from rich.console import Console
 
 from bench.case import Preset
-from bench.cli_gate import GateDisplay
 from bench.gate.pair import A, B, PairPlan
+from bench.gate.progress import GateDisplay
 from bench.gate.reference import open_source
 from bench.gate.session import GateSession, Options
 from bench.gate.verdict import GateReport, GateVerdict

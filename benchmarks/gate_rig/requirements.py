@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median
 
+from bench.gate.statistics import SCREEN
 from bench.gate.verdict import GateVerdict
 from benchmarks.gate_rig.live import LiveSession
 from benchmarks.gate_rig.proof import GATE, Count, Proof
@@ -13,6 +15,7 @@ QUIET = 0.02  # power is asked for where the robust spread of d is at most this
 FALSE_ALARMS = 0.005
 POWER = {0.05: 0.80, 0.10: 0.99}
 LIVE_SHARE = {0.05: 0.7, 0.10: 0.9}
+SCREEN_SECONDS = 90
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +56,7 @@ def judge_proof(proof: Proof) -> list[Requirement]:
 
 
 def judge_live(sessions: Sequence[LiveSession]) -> list[Requirement]:
-    """Real sessions: no false alarm at all, and injected slowdowns found."""
+    """Real sessions: no false alarm at all, whatever it is about, injected slowdowns found, and no long wait."""
     still = [s for s in sessions if s.slowdown == 0]
     wrong = [s for s in still if s.verdict is GateVerdict.REGRESSED]
     cases = {s.case_id for s in still}
@@ -66,7 +69,17 @@ def judge_live(sessions: Sequence[LiveSession]) -> list[Requirement]:
         hits = [s.verdict for s in mine].count(GateVerdict.REGRESSED)
         asked = f"live: an injected slowdown of {100 * slowdown:.0f} % is called regressed in {10 * share:.0f} of 10 sessions"
         found.append(Requirement(asked, f"{hits} of {len(mine)}", hits >= share * len(mine) if len(mine) >= 10 else None))
-    return found
+    return [*found, _judge_duration(still)]
+
+
+def _judge_duration(still: Sequence[LiveSession]) -> Requirement:
+    """Of sessions that only screened: what somebody waits for who has changed nothing."""
+    screens = [s.seconds for s in still if len(s.pairs) == SCREEN.pairs]
+    asked = f"live: a session that screens one smoke case takes under {SCREEN_SECONDS} s on a CPU"
+    if not screens:
+        return Requirement(asked, "no session yet", met=None)
+    measured = f"median {median(screens):.0f} s, longest {max(screens):.0f} s of {len(screens)} sessions"
+    return Requirement(asked, measured, max(screens) < SCREEN_SECONDS)
 
 
 def _gate_counts(proof: Proof, slowdown: float, *, quiet_only: bool) -> list[Count]:

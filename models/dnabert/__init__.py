@@ -5,7 +5,7 @@ from __future__ import annotations
 from bench.case import Division, Phase, Precision, Preset
 from models.dnabert.attention.registry import AttentionKind
 from models.dnabert.declaration import ATTENTION_PREFIX, KERNEL_VARIANT, DnabertWorkload
-from models.dnabert.recipes import CONTROL, make_recipes
+from models.dnabert.recipes import make_controls, make_recipes
 from models.workload import Variant
 
 _OPEN_TOO = {Division.CLOSED: (Precision.FP32, Precision.FP16), Division.OPEN: (Precision.BF16,)}
@@ -67,15 +67,14 @@ dnabert_s = DnabertWorkload(
     variants=_by_name(
         _evaluation("frozen", "prom-core-tata", presets=tuple(Preset)),
         *(_evaluation(mode, task) for mode in _MODES for task in _TASKS if (mode, task) != ("frozen", "prom-core-tata")),
-        Variant(
-            name="from-scratch-prom-core-tata",
-            summary="control: a tiny network without pre-training, 5-mers for tokens, on the same task",
-            presets=(Preset.STANDARD,),
+        *(
+            Variant(name=name, summary=f"{_TASKS[recipe.task]}: control, a tiny network without pre-training, 5-mers for tokens", presets=(Preset.STANDARD,))
+            for name, recipe in make_controls().items()
         ),
         *_attentions,
         _published_kernel,
     ),
-    recipes={**make_recipes(), "from-scratch-prom-core-tata": CONTROL},
+    recipes={**make_recipes(), **make_controls()},
 )
 
 WORKLOADS = (splice_dnabert2, dnabert_s)

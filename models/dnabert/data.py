@@ -8,12 +8,12 @@ from pathlib import Path
 import torch
 
 from bench.case import Case, Preset
-from datasets.card import DatasetCard, DatasetIdentity, MissingData
+from datasets.card import DatasetCard, DatasetIdentity, MissingData, hash_files, join_identity
 from datasets.gue import GueData, LabelledSequences, identify_gue, identify_gue_twin, locate_gue, make_gue_twin, read_gue
 from datasets.splice_tables import FIRST_ROW
 from models.dnabert.checkpoints import find_checkpoint
 from models.dnabert.recipes import DnabertRecipe
-from models.dnabert.tokens import KmerTokenizer, PublishedTokenizer, Tokenizer, encode_rows
+from models.dnabert.tokens import KmerTokenizer, PublishedTokenizer, Tokenizer, encode_rows, find_tokenizer
 from models.training import Batch, Splits
 
 
@@ -28,11 +28,18 @@ class DnabertData:
     tokenizer: str
 
 
-def identify_data(recipe: DnabertRecipe, case: Case, data: Path | None) -> DatasetIdentity:
-    """The data that `open_data` reads. Raises MissingData where the case needs data that is not there."""
+def identify_data(recipe: DnabertRecipe, case: Case, data: Path | None, model: str) -> DatasetIdentity:
+    """The data that `open_data` reads, published weights and tokenizer included: results from others are not comparable.
+
+    Raises MissingData where the case needs data, weights or a tokenizer that are not there.
+    """
     if takes_twin(recipe, case, data):
         return identify_gue_twin(recipe.task, recipe.twin_rows)
-    return identify_gue(_require(data, recipe), recipe.task)
+    return _join_model(identify_gue(_require(data, recipe), recipe.task), recipe, _require(data, recipe) / model)
+
+
+def _join_model(identity: DatasetIdentity, recipe: DnabertRecipe, folder: Path) -> DatasetIdentity:
+    return join_identity(identity, hash_files([find_tokenizer(folder), find_checkpoint(folder)]) if recipe.weights == "published" else None)
 
 
 def takes_twin(recipe: DnabertRecipe, case: Case, data: Path | None) -> bool:
@@ -59,12 +66,13 @@ def open_data(recipe: DnabertRecipe, case: Case, data: Path | None, model: str) 
     tokenizer: Tokenizer = PublishedTokenizer(_require(data, recipe) / model) if published else KmerTokenizer()
     checkpoint = find_checkpoint(_require(data, recipe) / model) if published else None
     parts = [_as_batch(tokenizer, part) for part in (gue.train, gue.validation, gue.test)]
-    return DnabertData(_describe(gue, tokenizer, checkpoint), Splits(*parts), int(gue.test.label.max()) + 1, checkpoint, tokenizer.name)
+    identity = gue.identity if twin else _join_model(gue.identity, recipe, _require(data, recipe) / model)
+    return DnabertData(_describe(gue, identity, tokenizer, checkpoint), Splits(*parts), int(gue.test.label.max()) + 1, checkpoint, tokenizer.name)
 
 
-def _describe(gue: GueData, tokenizer: Tokenizer, checkpoint: Path | None) -> DatasetCard:
+def _describe(gue: GueData, identity: DatasetIdentity, tokenizer: Tokenizer, checkpoint: Path | None) -> DatasetCard:
     weights = "random weights: quality says nothing of the published model" if checkpoint is None else f"published weights from {checkpoint.name}"
-    return DatasetCard(gue.identity, gue.source, gue.licence, gue.rows, gue.dropped, (*gue.notes, f"tokens: {tokenizer.name}", weights))
+    return DatasetCard(identity, gue.source, gue.licence, gue.rows, gue.dropped, (*gue.notes, f"tokens: {tokenizer.name}", weights))
 
 
 def _as_batch(tokenizer: Tokenizer, part: LabelledSequences) -> Batch:

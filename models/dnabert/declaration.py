@@ -32,6 +32,7 @@ MODULES = (
     *(f"{_ROOM}.attention.{name}" for name in ("aot", "eager", "flash", "flex", "fused", "kernels", "packing", "proof", "published", "registry", "sdpa")),
     *(f"{_ROOM}.{name}" for name in ("attention_cases", "checkpoints", "data", "declaration", "network", "quality", "recipes", "tasks", "tokens")),
     "models.splice.quality",
+    "models.weights",
 )
 
 
@@ -65,7 +66,7 @@ class DnabertWorkload:
             from models.dnabert.attention_cases import identify_lengths, identify_published_call
 
             return identify_published_call() if case.variant == KERNEL_VARIANT else identify_lengths(case.preset)
-        return identify_data(resolve(self.recipes[case.variant], case), case, data)
+        return identify_data(resolve(self.recipes[case.variant], case), case, data, self.model)
 
     def open(self, case: Case, resources: Resources) -> Session:
         if case.phase is Phase.ATTENTION:

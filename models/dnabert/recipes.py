@@ -70,5 +70,6 @@ def make_recipes() -> Mapping[str, DnabertRecipe]:
     return found
 
 
-CONTROL = DnabertRecipe(task=GueTask.PROM_CORE_TATA, mode="fine-tuned", training=FROM_SCRATCH, weights="random", network=TINY)
-"""What the same architecture reaches without pre-training, with 5-mers: it gives the pre-trained scores their scale."""
+def make_controls() -> Mapping[str, DnabertRecipe]:
+    """What the same architecture reaches on every task without pre-training, with 5-mers: it gives the pre-trained scores their scale."""
+    return {f"from-scratch-{task}": DnabertRecipe(task=task, mode="fine-tuned", training=FROM_SCRATCH, weights="random", network=TINY) for task in GueTask}

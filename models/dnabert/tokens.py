@@ -49,6 +49,15 @@ class KmerTokenizer:
         ]
 
 
+def find_tokenizer(folder: Path) -> Path:
+    """The tokenizer's file in a model's folder. Raises MissingData."""
+    path = folder / TOKENIZER_FILE
+    if not path.is_file():
+        remedy = "Download the model from the hub into this folder, at a pinned revision; twins run without it"
+        raise MissingData(path, "not found, and ids of another tokenizer would mean other tokens to these weights", remedy)
+    return path
+
+
 class PublishedTokenizer:
     """The byte-pair encoding that both published models share, vocabulary 4,096."""
 
@@ -56,10 +65,7 @@ class PublishedTokenizer:
 
     def __init__(self, folder: Path) -> None:
         """Raises MissingData without a tokenizer.json, DataError when it is of another model."""
-        path = folder / TOKENIZER_FILE
-        if not path.is_file():
-            remedy = "Download the model from the hub into this folder, at a pinned revision; twins run without it"
-            raise MissingData(path, "not found, and ids of another tokenizer would mean other tokens to these weights", remedy)
+        path = find_tokenizer(folder)
         try:
             self._tokenizer = import_transformers().PreTrainedTokenizerFast(tokenizer_file=str(path))
         except Exception as error:  # noqa: BLE001  # the library raises bare Exception for a malformed file

@@ -16,14 +16,13 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from datasets.card import DataError, hash_files
 from models.hyenadna.network import HyenaConfig, HyenaDNA
 from models.hyenadna.operator import decay_rates, position_features
 from models.hyenadna.tokens import PADDED_SIZE
+from models.weights import compare_weights, read_weights
 
 ENVIRONMENT = "ASSAY_WEIGHTS"
 FILES = ("model.safetensors", "pytorch_model.bin", "weights.ckpt")
@@ -71,23 +70,22 @@ def load_weights(path: Path, config: HyenaConfig) -> Weights:
     Raises DataError for a file that cannot be read or would have to run code, and for a checkpoint of another architecture, naming the
     first key, in the order of the network, that is missing, unknown or of another shape.
     """
-    found = _rename(_read(path), path)
+    remedy = f"Give the checkpoint of hyenadna-{config.name}"
+    found = _rename(read_weights(path, remedy, _load), path)
     head = found.pop("lm_head.weight", None)  # of the language model: no part of the backbone
     tables = {key: found.pop(key) for key in list(found) if _TABLE.search(key)}
     _check_aliases(path, found)
-    _check_keys(path, config, found)
+    with torch.device("meta"):
+        expected = HyenaDNA(config).state_dict()
+    compare_weights(path, found, expected, remedy)
     _check_tables(path, config, tables)
     if head is not None:
         _expect_shape(path, config, "lm_head.weight", head, (PADDED_SIZE, config.width))
     return Weights({key: tensor.float() for key, tensor in found.items()}, path, hash_files([path]))
 
 
-def _read(path: Path) -> dict[str, Tensor]:
-    if path.suffix == ".safetensors":
-        try:
-            return load_file(path)
-        except (SafetensorError, OSError) as error:
-            raise DataError(path, f"is not a readable safetensors file: {error}", "Download it again") from None
+def _load(path: Path) -> object:
+    """The state of a torch file, bare or below the key state_dict."""
     try:
         loaded = _load_tensors(path)
     except pickle.UnpicklingError as error:
@@ -95,12 +93,7 @@ def _read(path: Path) -> dict[str, Tensor]:
         problem = f"holds more than tensors ({named[1] if named else 'its pickle is damaged'}) and is not opened, because reading it could run code"
         remedy = "Take the `-hf` checkpoint (model.safetensors), or, if you trust the file, save its tensors alone: torch.save(checkpoint['state_dict'], path)"
         raise DataError(path, problem, remedy) from None
-    except (OSError, RuntimeError, EOFError, ValueError) as error:
-        raise DataError(path, f"is not a readable checkpoint: {next(iter(str(error).splitlines()), type(error).__name__)}", "Download it again") from None
-    state = loaded.get("state_dict", loaded) if isinstance(loaded, Mapping) else None
-    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise DataError(path, "holds no table of tensors", "Give a state dict, bare or below the key state_dict")
-    return dict(state)
+    return loaded.get("state_dict", loaded) if isinstance(loaded, Mapping) else loaded
 
 
 class _Inert:
@@ -166,24 +159,5 @@ def _check_aliases(path: Path, found: dict[str, Tensor]) -> None:
                 raise DataError(path, f"{key} differs from {match[1]}1.freq; the sines of a filter share one frequency", "Give a published checkpoint")
 
 
-def _check_keys(path: Path, config: HyenaConfig, found: Mapping[str, Tensor]) -> None:
-    with torch.device("meta"):
-        expected = HyenaDNA(config).state_dict()
-    for key, wanted in expected.items():
-        if key not in found:
-            raise _mismatch(path, config, key, f"missing, {config.name} needs shape {tuple(wanted.shape)}")
-        _expect_shape(path, config, key, found[key], tuple(wanted.shape))
-        if not torch.isfinite(found[key]).all():
-            raise DataError(path, f"{key} holds values that are not finite", "Download the checkpoint again")
-    for key, tensor in found.items():
-        if key not in expected:
-            raise _mismatch(path, config, key, f"of shape {tuple(tensor.shape)}, which {config.name} does not have")
-
-
 def _expect_shape(path: Path, config: HyenaConfig, key: str, tensor: Tensor, expected: tuple[int, ...]) -> None:
-    if tuple(tensor.shape) != expected:
-        raise _mismatch(path, config, key, f"of shape {tuple(tensor.shape)}, {config.name} needs {expected}")
-
-
-def _mismatch(path: Path, config: HyenaConfig, key: str, difference: str) -> DataError:
-    return DataError(path, f"is a checkpoint of another architecture: {key} is {difference}", f"Give the checkpoint of hyenadna-{config.name}")
+    compare_weights(path, {key: tensor}, {key: torch.empty(expected, device="meta")}, f"Give the checkpoint of hyenadna-{config.name}", finite=False)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 
-from bench.case import Case, Quantity
-from datasets.card import DatasetCard, DatasetIdentity, hash_files
+from bench.case import Case, Preset, Quantity
+from datasets.card import DatasetCard, DatasetIdentity, MissingData, hash_files, join_identity
 from datasets.splice_variants import SpliceVariants
 from models.hyenadna.checkpoints import ENVIRONMENT, Weights, find_weights, load_weights
 from models.hyenadna.network import count_published_numbers
@@ -33,6 +32,7 @@ MODULES = (
     "models.hyenadna.recipes",
     "models.hyenadna.tasks",
     "models.hyenadna.tokens",
+    "models.weights",
 )
 
 
@@ -73,10 +73,11 @@ class HyenaWorkload:
         return self.resolve(case).to_dict() | self.recipes[case.variant].to_dict()
 
     def identify(self, case: Case, data: Path | None) -> DatasetIdentity:
-        path = find_weights(self.recipes[case.variant].config, data)
-        return _join(identify_data(self.resolve(case), case, data), None if path is None else hash_files([path]))
+        identity, path = identify_data(self.resolve(case), case, data), self._find_weights(case, data)
+        return join_identity(identity, None if path is None else hash_files([path]))
 
     def open(self, case: Case, resources: Resources) -> TrainingSession:
+        self._find_weights(case, resources.data)  # before data are read for nothing
         return self.open_on(open_data(self.resolve(case), case, resources.data, resources.cache), case, resources)
 
     def open_on(self, data: SpliceData, case: Case, resources: Resources) -> TrainingSession:
@@ -108,6 +109,15 @@ class HyenaWorkload:
     def score(self, truth: Array, prediction: Array, groups: Array | None = None) -> Mapping[str, Quantity]:
         return self.score_predictions(truth, prediction, groups)
 
+    def _find_weights(self, case: Case, data: Path | None) -> Path | None:
+        """The published weights, or None: random ones. Raises MissingData without them under documented conditions, which random weights are not."""
+        folder = f"hyenadna-{self.recipes[case.variant].model}"
+        path = find_weights(self.recipes[case.variant].config, data)
+        if path is None and case.preset is Preset.DOCUMENTED:
+            remedy = f"Put them into weights/{folder} in the data folder or ${ENVIRONMENT}/{folder}; the presets standard and scale run on random weights"
+            raise MissingData(folder, "no published weights there, from which the documented training starts", remedy)
+        return path
+
     def resolve(self, case: Case) -> ResolvedRecipe:
         """The recipe of a case."""
         return resolve_hyena(self.recipes[case.variant], case)
@@ -118,16 +128,8 @@ class HyenaWorkload:
         return variant.task(variant.build, test, self._load_weights(case, data))
 
     def _load_weights(self, case: Case, data: Path | None) -> Weights | None:
-        config = self.recipes[case.variant].config
-        path = find_weights(config, data)
-        return None if path is None else load_weights(path, config)
-
-
-def _join(identity: DatasetIdentity, weights_sha256: str | None) -> DatasetIdentity:
-    """Results from other weights are as little comparable as results on other data: the hash covers both."""
-    if weights_sha256 is None:
-        return identity
-    return replace(identity, sha256=hashlib.sha256(f"{identity.sha256} {weights_sha256}".encode()).hexdigest())
+        path = self._find_weights(case, data)
+        return None if path is None else load_weights(path, self.recipes[case.variant].config)
 
 
 def _annotate(card: DatasetCard, variant: HyenaRecipe, weights: Weights | None) -> DatasetCard:
@@ -136,4 +138,4 @@ def _annotate(card: DatasetCard, variant: HyenaRecipe, weights: Weights | None) 
         note = f"backbone: random weights, because neither ${ENVIRONMENT}/{folder} nor weights/{folder} in the data folder is there"
     else:
         note = f"backbone: {weights.path.parent.name}/{weights.path.name}, sha256 {weights.sha256}"
-    return replace(card, identity=_join(card.identity, None if weights is None else weights.sha256), notes=(*card.notes, note))
+    return replace(card, identity=join_identity(card.identity, None if weights is None else weights.sha256), notes=(*card.notes, note))

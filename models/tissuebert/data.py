@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from bench.case import Case, Preset
-from datasets.card import DatasetCard, DatasetIdentity, MissingData, hash_files
-from datasets.methylation import NO_CPG, PAD, TEST_FILE, TISSUES, TOKENS, TRAIN_FILE, ReadSource, identify_methylbert, read_methylbert
-from datasets.methylation_files import Hdf5Reads, NpzReads, read_list
+from datasets.card import DatasetCard, DatasetIdentity, MissingData
+from datasets.methylation import NO_CPG, PAD, TEST_FILE, TOKENS, TRAIN_FILE, ReadSource, identify_methylbert, read_methylbert
+from datasets.methylation_parts import identify_parts, open_parts
 from datasets.methylation_twin import DOCUMENTED_READS, RandomTokens, ReadTwin, identify_random_tokens, identify_read_twin
 from models.tissuebert.recipes import ResolvedRead
 from models.training import Batch, Splits
@@ -22,7 +23,7 @@ Array = np.ndarray
 SEED = 42
 """Of what is drawn from a source: the rows of a case do not change with the training seed."""
 FILES = "tissuebert"
-"""Folder of the user's own files: train.h5 and test.h5, or train.csv and test.csv with the NPZ files that they list."""
+"""Folder of the user's own files, below the data folder."""
 HELD_OUT = 0.2
 """Share of a source without a test part of its own that is never trained on: its last rows."""
 
@@ -57,7 +58,7 @@ def identify_reads(resolved: ResolvedRead, case: Case, data: Path | None) -> Dat
         case "methylbert":
             return identify_methylbert(_folder(data))
         case "files":
-            return identify_files(data)
+            return identify_parts(locate_files(data))
         case _:
             rows = _twin_rows(resolved)
             return identify_read_twin(rows, min(resolved.regions, rows), resolved.bases, resolved.recipe.shape.classes)
@@ -66,19 +67,18 @@ def identify_reads(resolved: ResolvedRead, case: Case, data: Path | None) -> Dat
 def open_reads(resolved: ResolvedRead, case: Case, data: Path | None) -> ReadData:
     """The reads of a case, drawn with a fixed seed. Raises MissingData, DataError."""
     name = choose_source(resolved, case, data)
-    train, test = _open_sources(name, resolved, data)
+    parts = _open_parts(name, resolved, data)
+    train, test = parts.train, parts.test
     cut = round(len(train) * (1 - HELD_OUT)) if train is test else len(train)
     random = np.random.default_rng(SEED)
     train_rows = _draw(0, cut, resolved.rows.train, random)
     test_rows = _draw(cut if train is test else 0, len(test), resolved.rows.test, random)
-    judged = test.take(test_rows)
     # the open division cuts the columns that are padding in every read
     width = max(train.length, test.length) if resolved.ours else min(TOKENS, resolved.bases)
     splits = Splits(_as_batch(train, train_rows, width, streamed=resolved.streamed), None, _as_batch(test, test_rows, width, streamed=resolved.streamed))
     padded = not (train.even and test.even and train.length == test.length == width)
-    groups = judged.region if name == "methylbert" else None
-    card = _describe(name, resolved, identify_reads(resolved, case, data), train, test_rows, {"train": len(train_rows), "test": len(test_rows)})
-    return ReadData(card, splits, train, test, judged.label, groups, width, padded)
+    card = _describe(name, resolved, identify_reads(resolved, case, data), parts, test_rows, {"train": len(train_rows), "test": len(test_rows)})
+    return ReadData(card, splits, train, test, test.find_labels(test_rows), test.find_groups(test_rows), width, padded)
 
 
 def fetch(source: ReadSource, rows: Array, width: int) -> Batch:
@@ -103,23 +103,35 @@ def _as_batch(source: ReadSource, rows: Array, width: int, *, streamed: bool) ->
     return (torch.from_numpy(rows),) if streamed else fetch(source, rows, width)
 
 
-def _open_sources(name: str, resolved: ResolvedRead, data: Path | None) -> tuple[ReadSource, ReadSource]:
-    """What to train on and what to test on; the same source twice where it has no parts."""
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What to train on and what to test on, the same source twice where it has no parts; training rows that were left out, by reason."""
+
+    train: ReadSource
+    test: ReadSource
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def _open_parts(name: str, resolved: ResolvedRead, data: Path | None) -> _Parts:
     match name:
         case "random-tokens":
             reads = RandomTokens(_count_random(resolved))
-            return reads, reads
+            return _Parts(reads, reads)
         case "methylbert":
-            return read_methylbert(_folder(data), "train"), read_methylbert(_folder(data), "test")
+            published = read_methylbert(_folder(data))
+            return _Parts(published.train, published.test, published.dropped)
         case "files":
-            return open_files(data, "train"), open_files(data, "test")
+            files = open_parts(locate_files(data))
+            return _Parts(files.train, files.test, files.dropped, files.notes)
         case _:
             rows = _twin_rows(resolved)
             twin = ReadTwin(rows, min(resolved.regions, rows), resolved.bases, resolved.recipe.shape.classes)
-            return twin, twin
+            return _Parts(twin, twin)
 
 
-def _describe(name: str, resolved: ResolvedRead, identity: DatasetIdentity, train: ReadSource, test_rows: Array, rows: dict[str, int]) -> DatasetCard:
+def _describe(name: str, resolved: ResolvedRead, identity: DatasetIdentity, parts: _Parts, test_rows: Array, rows: dict[str, int]) -> DatasetCard:
+    train = parts.train
     notes: tuple[str, ...] = () if resolved.recipe.states else ("the model sees the 3-mers of a read, not its methylation states",)
     if resolved.recipe.shape.layers == 1:
         notes += ("smoke: one of the documented layers, and short reads",)
@@ -130,8 +142,8 @@ def _describe(name: str, resolved: ResolvedRead, identity: DatasetIdentity, trai
         return DatasetCard(identity, "drawn as document 002, Architecture test, describes", "none needed", rows, notes=(*train.notes, *notes))
     if name == "methylbert":
         notes += (f"{', '.join(train.classes)} are the first 2 of {resolved.recipe.shape.classes} classes; no other occurs",)
-        return DatasetCard(identity, "CompEpigen/methylbert @ d4e8a243", "MIT", rows, notes=notes)
-    return DatasetCard(identity, "the user's files", "the user's", rows, notes=notes)
+        return DatasetCard(identity, "CompEpigen/methylbert @ d4e8a243", "MIT", rows, parts.dropped, notes)
+    return DatasetCard(identity, "the user's files", "the user's", rows, parts.dropped, (*notes, *parts.notes))
 
 
 def _count_random(resolved: ResolvedRead) -> int:
@@ -143,31 +155,12 @@ def _twin_rows(resolved: ResolvedRead) -> int:
     return DOCUMENTED_READS if resolved.streamed else _count_random(resolved)
 
 
+def locate_files(data: Path | None) -> Path:
+    """Folder of the user's own files. Raises MissingData without a data folder."""
+    return _folder(data) / FILES
+
+
 def _folder(data: Path | None) -> Path:
     if data is None:
         raise MissingData(f"{FILES}/train.h5", "no data folder was given, and this case has no twin", "Pass --data DIR, or run the preset scale or standard")
     return data
-
-
-def _locate(data: Path | None) -> list[Path]:
-    folder = _folder(data) / FILES
-    found: list[Path] = []
-    for part in ("train", "test"):
-        if (folder / f"{part}.h5").is_file():
-            found.append(folder / f"{part}.h5")
-        else:
-            found += [folder / f"{part}.csv", *read_list(folder / f"{part}.csv").paths]
-    return found
-
-
-def identify_files(data: Path | None) -> DatasetIdentity:
-    """Identity of the user's files by their bytes. Raises MissingData where they are not there."""
-    return DatasetIdentity("tissuebert-files", hash_files(_locate(data)), synthetic=False)
-
-
-def open_files(data: Path | None, part: str) -> NpzReads | Hdf5Reads:
-    """The user's files of a part, `train` or `test`: HDF5 where it is there, else the NPZ files of the list. Raises MissingData, DataError."""
-    folder = _folder(data) / FILES
-    if (folder / f"{part}.h5").is_file():
-        return Hdf5Reads(folder / f"{part}.h5", TISSUES)
-    return NpzReads(read_list(folder / f"{part}.csv"), TISSUES)

@@ -27,6 +27,8 @@ MODULES = (
     "datasets.hub",
     "datasets.methylation",
     "datasets.methylation_files",
+    "datasets.methylation_lists",
+    "datasets.methylation_parts",
     "datasets.methylation_twin",
     "models.tissuebert.bert",
     "models.tissuebert.data",

@@ -43,9 +43,12 @@ class RegionNetwork(nn.Module):
         self.head = nn.Sequential(nn.Linear(hidden, shape.head), nn.GELU(), nn.Dropout(shape.dropout), nn.Linear(shape.head, shape.classes))
 
     def forward(self, tokens: Tensor, states: Tensor) -> Tensor:
-        """Integer ids and states [B, L] -> [B, classes]. Raises ValueError for more than 150 tokens."""
+        """Integer ids and states [B, L] -> [B, classes]. Raises ValueError for more than 150 tokens and for a read without any."""
         check_length(tokens, TOKENS)
         present = tokens != PAD
+        empty = ~present.any(dim=1)
+        if empty.any():  # its attention and its mean would be 0 / 0, and NaN in one gradient is NaN in every weight
+            raise ValueError(f"read {int(empty.int().argmax())} of the batch has no token: every position is padding")
         if self.training and self._cpg_dropout:
             states = states.masked_fill(torch.rand(states.shape, device=states.device) < self._cpg_dropout, NO_CPG)
         x = self.dropout(self.norm(self.dna(tokens.int()) + self.methylation(states.int()) + self.position.weight[: tokens.shape[1]]))

@@ -8,8 +8,9 @@ from pathlib import Path
 from bench.case import Case, Preset
 from datasets.card import DataError, DatasetCard, DatasetIdentity
 from datasets.methylation_files import measure_samples
+from datasets.methylation_parts import identify_parts, open_parts
 from datasets.methylation_samples import Samples, identify_sample_twin, list_absent, make_sample_twin
-from models.tissuebert.data import identify_files, open_files
+from models.tissuebert.data import locate_files
 from models.tissuebert.sample_recipes import SampleRecipe
 
 
@@ -25,7 +26,7 @@ class SampleData:
 def identify_samples(recipe: SampleRecipe, case: Case, data: Path | None) -> DatasetIdentity:
     """The data that `open_samples` reads. Raises MissingData where they are not there."""
     if case.preset is Preset.DOCUMENTED:
-        return identify_files(data)
+        return identify_parts(locate_files(data))
     return identify_sample_twin(recipe.shape.regions, **_choose_mislabelled(recipe))
 
 
@@ -34,17 +35,16 @@ def open_samples(recipe: SampleRecipe, case: Case, data: Path | None) -> SampleD
     identity = identify_samples(recipe, case, data)
     if case.preset is not Preset.DOCUMENTED:
         return _draw_twin(recipe, identity)
-    parts = []
-    for name in ("train", "test"):
-        source = open_files(data, name)
+    files = open_parts(locate_files(data))
+    for name, source in (("train", files.train), ("test", files.test)):
         if source.regions != recipe.shape.regions:
             problem = f"the {name} samples have {source.regions:,} regions, the documented network reads {recipe.shape.regions:,}"
             raise DataError("tissuebert", problem, "Give the documented regions")
         if recipe.task == "deconvolve" and (absent := list_absent(source.label)):
             raise DataError("tissuebert", f"the {name} samples have none of {', '.join(absent)}", "Give a sample of every tissue to mix")
-        parts.append(Samples(measure_samples(source), source.label))
-    rows = {"train": len(parts[0].label), "test": len(parts[1].label)}
-    return SampleData(parts[0], parts[1], DatasetCard(identity, "the user's files", "the user's", rows))
+    train, test = (Samples(measure_samples(source), source.label) for source in (files.train, files.test))
+    rows = {"train": len(train.label), "test": len(test.label)}
+    return SampleData(train, test, DatasetCard(identity, "the user's files", "the user's", rows, files.dropped, files.notes))
 
 
 def _draw_twin(recipe: SampleRecipe, identity: DatasetIdentity) -> SampleData:

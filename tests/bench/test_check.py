@@ -100,6 +100,7 @@ class TestClaims:
             (CLAIM.replace('variant = "documented"', 'variant = "large"'), "claim a: workload line has no variant 'large'; it has documented"),
             (CLAIM.replace('metric = "parameters"', 'metric = "weights"'), "claim a: line/documented computes no 'weights'; its facts are parameters"),
             (CLAIM + '[[fits]]\nworkload = "curve"\ngpus = { A40 = "fast" }\n', "fits: unknown workload 'curve'; correct it, or list it in `planned`"),
+            (CLAIM + '[[fits]]\nworkload = "line"\nvariants = ["documented", "huge"]\ngpus = { A40 = "fast" }\n', "fits line: it has no variant 'huge'; it has documented"),
         ],
     )
     def test_claims_that_nothing_can_answer(self, found: Callable[..., list[Problem]], results: Path, text: str, what: str) -> None:

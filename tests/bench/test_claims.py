@@ -224,6 +224,22 @@ class TestChoiceOfRecord:
         near, far = scored(0.38, conditions=CONDITIONS | {"epochs": 5}), scored(0.37, conditions={}, ended=datetime(2030, 1, 1, tzinfo=UTC))
         assert judged(claim(), far, near).record == near
 
+    def test_of_equally_close_ones_real_data_before_a_twin_then_standard_before_smoke_then_the_latest(self) -> None:
+        def ended(day: int) -> datetime:
+            return datetime(2030, 1, day, tzinfo=UTC)
+
+        case = "affinity-v1/documented/train/{}/closed/fp32"
+        other = REAL.model_copy(update={"name": "skempi"})
+        real_smoke = scored(0.1, case=case.format("smoke"), dataset=other, conditions=CONDITIONS | {"dataset": "skempi"}, ended=ended(1))
+        real = real_smoke.model_copy(update={"case": real_smoke.case.model_copy(update={"preset": "standard"}), "ended": ended(1)})
+        twin = scored(0.2, case=case.format("standard"), dataset=TWIN, conditions=CONDITIONS | {"dataset": "abag-twin"}, ended=ended(3))
+        smoke_twin = scored(0.3, case=case.format("smoke"), dataset=TWIN, conditions=CONDITIONS | {"dataset": "abag-twin"}, ended=ended(4))
+        assert [len(judged(claim(), one).differences) for one in (real_smoke, real, twin, smoke_twin)] == [1, 1, 1, 1]
+        assert judged(claim(), smoke_twin, twin, real, real_smoke).record == real
+        assert judged(claim(), smoke_twin, twin, real_smoke).record == real_smoke
+        assert judged(claim(), smoke_twin, twin).record == twin
+        assert [judged(claim(), one).twin for one in (real, twin)] == [False, True]
+
     def test_failed_emulated_and_foreign_records_do_not_count(self) -> None:
         failed = record(outcome=Outcome.OOM, reason="CUDA out of memory")
         assert judged(claim(), failed).reason == "no run of affinity-v1/documented ended in order; the latest is oom: CUDA out of memory"

@@ -15,7 +15,7 @@ import bench.index
 from bench.case import Case, Outcome, Quantity
 from bench.claims import Claim, Claims, judge
 from bench.index import INDEX_FILE, Ledger, read_ledger, select_lasting
-from bench.record import CaseFields, Comparability, Dataset, Machine, Record, RecordError, RunStore, read_runs
+from bench.record import CaseFields, Comparability, Dataset, Environment, Machine, Record, RecordError, RunStore, read_runs
 from bench.report.leaderboard import render_leaderboard
 
 HASH = "0" * 64
@@ -205,6 +205,7 @@ def test_board_and_claims_say_of_the_lasting_records_what_they_say_of_all(tmp_pa
             reason=None if outcome is Outcome.OK else "so it was",
             emulated=chance.choice(((), (), ("gpu: fake NVML",))),
             facts=chance.choice(({}, {"parameters": 1.0})),
+            environment=chance.choice((None, *(Environment(python="3.11", torch="2", numpy="1", triton=triton, packages_sha256=HASH) for triton in (None, "2.1.0", "3.4.0")))),
             dataset=chance.choice((DATA, DATA.model_copy(update={"synthetic": True, "name": "abag-twin", "sha256": "1" * 64}), None)),
         )
 

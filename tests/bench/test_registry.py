@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 
 from bench.case import Division, Phase, Preset, UsageError
@@ -36,3 +39,10 @@ def test_the_declaration_hash_tells_recipes_apart() -> None:
     smoke, standard = (next(c for c in expand_cases([load_workloads()["affinity-v1"]]) if c.preset is p) for p in (Preset.SMOKE, Preset.STANDARD))
     assert hash_declaration(smoke) == hash_declaration(smoke)
     assert hash_declaration(smoke) != hash_declaration(standard)
+
+
+def test_a_case_process_imports_its_own_family_alone() -> None:
+    code = "import sys; from bench.registry import get_workload; get_workload('affinity-v2'); print(*sorted(name for name in sys.modules if name.count('.') == 1))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "models.affinity" in loaded
+    assert not {"models.splice", "models.tissuebert", "models.dnabert"} & set(loaded)

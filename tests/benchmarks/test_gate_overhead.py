@@ -3,9 +3,10 @@ import shutil
 
 import pytest
 
+from bench.case import UsageError
 from bench.gate.verdict import GateVerdict
 from benchmarks import gate_overhead
-from benchmarks.gate_overhead import judge_overhead, main, measure_pair
+from benchmarks.gate_overhead import Rounds, judge_overhead, main, measure_pair
 from tests.conftest import ROOT
 
 
@@ -43,3 +44,34 @@ def test_the_two_stages_judge(monkeypatch, tmp_path):
 def test_an_unknown_ref_is_wrong_use(capsys):
     assert main(["--reference", "no-such-ref"]) == 2
     assert "no commit of" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("d", "code"),
+    [([0.0] * 10, 0), ([-0.1] * 10, 0), ([0.1] * 30, 1), ([-0.3, 0.31] * 5, 3)],
+    ids=["equivalent", "improved", "regressed", "inconclusive"],
+)
+def test_the_exit_code_is_the_gate_s(monkeypatch, d, code):
+    values = iter(d)
+    monkeypatch.setattr(gate_overhead, "measure_pair", lambda *_: next(values))
+    assert main(["--reference", str(ROOT), "--candidate", str(ROOT)]) == code
+
+
+def test_rounds_that_cannot_be_divided_are_not_comparable(monkeypatch, capsys):
+    monkeypatch.setattr(Rounds, "time", lambda self, steps: 0.0)
+    assert main(["--reference", str(ROOT), "--candidate", str(ROOT)]) == 3
+    assert "not comparable: harness/empty-step: a round of the reference lasted 0 s" in capsys.readouterr().err
+
+
+def test_a_clock_that_never_comes_back_is_not_waited_for(tmp_path):
+    clock = copy_clock(tmp_path) / "bench" / "measure" / "clock.py"
+    clock.write_text("import time\ndef run_round(*_):\n    time.sleep(3600)\n")
+    with Rounds(tmp_path, silence=0.2) as rounds, pytest.raises(UsageError, match=r"gave no answer for 0\.2 s"):
+        rounds.time(1)
+
+
+def test_a_clock_that_does_not_run_is_told(tmp_path, capfd):
+    (copy_clock(tmp_path) / "bench" / "measure" / "clock.py").write_text("")
+    with Rounds(tmp_path) as rounds, pytest.raises(UsageError, match="run_round does not run"):
+        rounds.time(1)
+    assert "ImportError" in capfd.readouterr().err

@@ -4,14 +4,14 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
-from bench.case import UsageError
+from bench.case import Quantity, UsageError
 from bench.gate.statistics import SCREEN
-from bench.gate.verdict import GateVerdict, Values, decide, looks_slower
+from bench.gate.verdict import Finding, FindingKind, GateVerdict, Values, decide, looks_slower
 from benchmarks.gate_rig.__main__ import main
-from benchmarks.gate_rig.live import Launches, LiveSession, count_live, pool_values, read_sessions
+from benchmarks.gate_rig.live import Launches, LiveSession, collect_rounds, count_live, pool_values, read_sessions
 from benchmarks.gate_rig.noise import MODELS, simulate
 from benchmarks.gate_rig.page import render_page
-from benchmarks.gate_rig.proof import Count, Machine, Proof, judge_session, prove, replay, spread_of
+from benchmarks.gate_rig.proof import Count, Machine, Proof, Trace, count_replays, judge_session, prove, replay, replay_rounds, spread_of
 from benchmarks.gate_rig.requirements import judge_live, judge_proof
 from benchmarks.gate_rig.rules import RULES
 from tests.bench.gate.test_verdict import make_report
@@ -29,7 +29,7 @@ def record(slowdown, case, repetition, random, injection="busy loop"):
     d = [math.log(np.median(np.array(pair.candidate) / np.array(pair.reference))) for pair in pairs]
     screen = d[:10]
     findings = decide({case: Values(screen, d[10:] if looks_slower(screen) else ())})
-    report = make_report(findings=tuple(findings), started=began, ended=began + timedelta(minutes=2))
+    report = make_report(findings=tuple(findings), started=began, ended=began + timedelta(seconds=80))
     kept = pairs if findings[0].confirm else pairs[:10]
     return LiveSession(
         injection=injection if slowdown else "nothing", slowdown=slowdown, case_id=case, repetition=repetition, report=report, pairs=tuple(kept)
@@ -100,10 +100,49 @@ def test_a_missed_requirement_is_said():
 
 
 def test_live_requirements_wait_for_all_sessions(recorded):
-    assert [r.met for r in judge_live(recorded)] == [True, True, True]
-    assert [r.met for r in judge_live(recorded[:29])] == [None, None, None]
+    assert [r.met for r in judge_live(recorded)] == [True, True, True, True]
+    assert [r.met for r in judge_live(recorded[:29])] == [None, None, None, True]
+    assert judge_live([])[-1].met is None
     wrong = recorded[0].model_copy(update={"report": recorded[-1].report})
     assert judge_live([wrong, *recorded[1:29]])[0].met is False, "a false alarm is said at once"
+
+
+def test_any_accusation_where_nothing_was_changed_is_a_false_alarm(recorded):
+    still, slow = recorded[0], recorded[-1]
+    larger = Finding(case_id=still.case_id, kind=FindingKind.MEMORY, verdict=GateVerdict.REGRESSED, reason="larger", estimate=Quantity.missing("", "no"))
+
+    def accuse(session):
+        return session.model_copy(update={"report": session.report.model_copy(update={"findings": (*session.report.findings, larger)})})
+
+    assert (still.verdict, accuse(still).verdict) == (GateVerdict.EQUIVALENT, GateVerdict.REGRESSED)
+    assert judge_live([accuse(still), *recorded[1:]])[0].met is False
+    (gate,) = [count for count in count_live([accuse(still), *recorded[1:30]]) if (count.rule, count.slowdown) == ("gate", 0.0)]
+    assert (gate.alarms, gate.sessions) == (1, 30)
+    # a slowdown that was not seen is not excused by an accusation of something else
+    missed = slow.model_copy(update={"report": still.report})
+    assert accuse(missed).verdict is GateVerdict.EQUIVALENT
+
+
+def test_how_long_a_screen_takes_is_judged_by_the_longest(recorded):
+    report = recorded[0].report
+    long = recorded[0].model_copy(update={"report": report.model_copy(update={"ended": report.started + timedelta(seconds=91)})})
+    duration = judge_live([long, *recorded[1:30]])[-1]
+    assert (duration.met, duration.measured) == (False, "median 80 s, longest 91 s of 30 sessions")
+
+
+def test_recorded_rounds_are_replayed_session_by_session(recorded):
+    rounds = collect_rounds(recorded, CASES[0])
+    assert [(a.shape, b.shape) for a, b in rounds] == [((10, 8), (10, 8))] * 10
+    levels = [(np.full((10, 8), 1.0 + n), np.full((10, 8), 1.5 + n)) for n in range(3)]
+    before, a, b = replay_rounds(levels, 200, np.random.default_rng(1))
+    assert before.shape == a.shape == b.shape == (200, 80)
+    assert set(np.abs(a - b).ravel()) == {0.5}, "both sides are of the same session"
+    assert {tuple(np.unique(row)) for row in before} == {(1.0,), (2.0,), (3.0,)}
+    assert not (np.floor(before[:, 0]) == np.floor(a[:, 0])).any(), "a baseline is of another session"
+    assert 70 < (a > b).sum() / 80 < 130, "sides are swapped by a fair coin"
+    counts = count_replays(Trace("m", "s", np.zeros(60), rounds), 20, np.random.default_rng(1))
+    assert {(count.rule, count.data) for count in counts} == {(rule.name, data) for rule in RULES for data in ("pairs", "saved")}
+    assert count_replays(Trace("m", "s", np.zeros(60), []), 20, np.random.default_rng(1)) == []
 
 
 def test_every_rule_sees_the_same_live_sessions(recorded):

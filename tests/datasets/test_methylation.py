@@ -5,13 +5,13 @@ import pytest
 
 from datasets.card import DataError, MissingData
 from datasets.genome import encode_bases
-from datasets.methylation import NO_CPG, PAD, TOKENS, TRAIN_FILE, UNK, check_reads, identify_methylbert, read_methylbert, tokenise
+from datasets.methylation import NO_CPG, PAD, TEST_FILE, TOKENS, TRAIN_FILE, UNK, check_reads, identify_methylbert, read_methylbert, tokenise
 
-HEADER = "dna_seq\tmethyl_seq\tctype\tdmr_label"
+HEADER = "name\tdna_seq\tmethyl_seq\tctype\tdmr_label"
 
 
-def write(tmp_path, *rows, header=HEADER):
-    path = tmp_path / TRAIN_FILE
+def write(tmp_path, *rows, header=HEADER, file=TRAIN_FILE):
+    path = tmp_path / file
     path.parent.mkdir(exist_ok=True)
     path.write_text("\n".join([header, *rows]) + "\n")
     return tmp_path
@@ -35,8 +35,12 @@ def test_a_read_that_the_model_cannot_hold_is_refused(bases):
 
 
 def test_the_real_reads_have_the_published_counts(real_data):
-    train, test = (read_methylbert(real_data, part) for part in ("train", "test"))
-    assert [np.bincount(part.reads.label).tolist() for part in (train, test)] == [[727, 702], [319, 293]]
+    found = read_methylbert(real_data)
+    train, test = found.train, found.test
+    # 727 and 702 are published; 429 of the 612 test reads are the other end of a training read's fragment
+    assert [np.bincount(part.reads.label).tolist() for part in (train, test)] == [[507, 489], [319, 293]]
+    assert found.dropped == {"training reads of a fragment in test": 430, "training reads equal to a test read": 3}
+    assert len(train) + sum(found.dropped.values()) == 1_429
     assert sorted(set(train.reads.region)) == list(range(10))
     assert (train.length, train.even) == (148, False)
     # methylation stands at the 3-mer whose middle is the C of a CpG: xCG for every measured one, and nowhere else
@@ -44,6 +48,19 @@ def test_the_real_reads_have_the_published_counts(real_data):
     measured = tokens[states != NO_CPG]
     assert (measured % 16 == 6).mean() > 0.99
     assert not identify_methylbert(real_data).synthetic
+
+
+def test_training_reads_of_a_tested_fragment_are_dropped_and_counted(tmp_path):
+    write(tmp_path, "a\tACG CGT\t12\tT\t1", "b\tACG CGA\t12\tT\t1", "c\tACG CGC\t02\tN\t1", "d\tACG CGC\t12\tN\t1")
+    write(tmp_path, "a\tCCG CGT\t12\tT\t1", "e\tACG CGC\t02\tN\t1", file=TEST_FILE)
+    found = read_methylbert(tmp_path)
+    assert found.dropped == {"training reads of a fragment in test": 1, "training reads equal to a test read": 1}
+    # b, and d, whose bases are tested but not its methylation; nothing leaves the test part
+    assert found.train.take(np.arange(2)).states[:, :2].tolist() == [[1, 2], [1, 2]]
+    assert (len(found.train), len(found.test)) == (2, 2)
+    write(tmp_path, "a\tACG CGT\t12\tT\t1")
+    with pytest.raises(DataError, match="every read is of a fragment that is also tested"):
+        read_methylbert(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -60,17 +77,22 @@ def test_the_real_reads_have_the_published_counts(real_data):
     ],
 )
 def test_a_bad_row_is_named(tmp_path, row, problem):
-    folder = write(tmp_path, "ACG CGT\t12\tT\t1", row)
+    folder = write(tmp_path, "a\tACG CGT\t12\tT\t1", f"b\t{row}")
     with pytest.raises(DataError, match=problem) as caught:
-        read_methylbert(folder, "train")
+        read_methylbert(folder)
     assert "train_seq.csv, row 3" in str(caught.value)
+
+
+def test_a_read_without_a_name_is_refused(tmp_path):
+    with pytest.raises(DataError, match=r"train_seq.csv, row 3: has no name"):
+        read_methylbert(write(tmp_path, "a\tACG CGT\t12\tT\t1", "\tACG CGT\t12\tT\t1"))
 
 
 def test_absent_files_and_columns_are_named(tmp_path):
     with pytest.raises(MissingData, match=r"train_seq.csv: not found"):
         identify_methylbert(tmp_path)
     with pytest.raises(DataError, match="has no column 'methyl_seq'"):
-        read_methylbert(write(tmp_path, "ACG\tT\t1", header="dna_seq\tctype\tdmr_label"), "train")
+        read_methylbert(write(tmp_path, "a\tACG\tT\t1", header="name\tdna_seq\tctype\tdmr_label"))
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ import pytest
 
 from datasets.card import DataError, MissingData
 from datasets.methylation import PAD, TISSUES, TOKENS
-from datasets.methylation_files import Hdf5Reads, NpzReads, NpzSample, average_states, measure_samples, read_list
+from datasets.methylation_files import Hdf5Reads, NpzReads, NpzSample, average_states, measure_samples
+from datasets.methylation_lists import read_list
 from datasets.methylation_twin import ReadTwin
 
 REGIONS = 6
@@ -26,7 +27,7 @@ def write_npz(folder, arrays, save=np.savez):
         extra = {"region_ids": np.array([f"r{i}" for i in range(REGIONS)]), "n_reads": np.ones(REGIONS, np.int32), "tissue_label": np.eye(119)[sample]}
         save(
             folder / f"s{sample}.npz",
-            sample_name="s",
+            sample_name=f"s{sample}",
             tissue_name="t",
             dna_tokens=arrays["dna_tokens"][sample].astype(np.int32),
             methylation=arrays["methylation"][sample],
@@ -40,7 +41,8 @@ def write_hdf5(path, arrays, **attributes):
     with h5py.File(path, "w") as file:
         for name, array in arrays.items():
             file.create_dataset(name, data=array)
-        file.attrs.update({"n_regions_per_file": REGIONS, "seq_length": TOKENS, "n_tissues": 22, "tissue_labels": [3, 0, 21], **attributes})
+        attributes = {"n_regions_per_file": REGIONS, "seq_length": TOKENS, "n_tissues": 22, "tissue_labels": [3, 0, 21], **attributes}
+        file.attrs.update({name: value for name, value in attributes.items() if value is not None})
     return path
 
 
@@ -155,13 +157,34 @@ def test_a_tissue_without_a_name_is_refused(tmp_path, arrays):
     ("attributes", "problem"),
     [
         ({"seq_length": 148}, "attribute seq_length is 148, the data have 150"),
+        ({"seq_length": "long"}, "attribute seq_length is 'long', the data have 150"),
+        ({"seq_length": [150, 150]}, r"attribute seq_length is \[150, 150\], the data have 150"),
+        ({"seq_length": h5py.Empty("i4")}, "attribute seq_length is .*, the data have 150"),
+        ({"n_regions_per_file": 7}, "attribute n_regions_per_file is 7, the data have 6"),
+        ({"n_regions_per_file": 6.5}, "attribute n_regions_per_file is 6.5, the data have 6"),
+        ({"n_tissues": 39}, "attribute n_tissues is 39, the contract has 22"),
+        ({"n_tissues": None}, "attribute n_tissues is missing, the contract has 22"),
         ({"tissue_labels": [1, 2]}, "its parts do not fit together"),
         ({"tissue_labels": [1, 2, 22]}, "not whole numbers from 0 to 21"),
+        ({"tissue_labels": ["a", "b", "c"]}, "not whole numbers from 0 to 21"),
+        ({"tissue_labels": [1.0, 2.0, 3.0]}, "not whole numbers from 0 to 21"),
+        ({"tissue_labels": 3}, "its parts do not fit together"),
+        ({"tissue_labels": None}, "its parts do not fit together"),
+        ({"sample_names": ["a", "b"]}, r"attribute sample_names is \['a', 'b'\], not the names of 3 samples"),
+        ({"sample_names": [1, 2, 3]}, r"attribute sample_names is \[1, 2, 3\], not the names of 3 samples"),
     ],
 )
 def test_hdf5_attributes_must_fit_the_data(tmp_path, arrays, attributes, problem):
     with pytest.raises(DataError, match=problem):
         Hdf5Reads(write_hdf5(tmp_path / "a.h5", arrays, **attributes), TISSUES)
+
+
+@pytest.mark.parametrize("shape", [(0, REGIONS), (3, 0)])
+def test_an_hdf5_file_without_samples_or_regions_is_refused(tmp_path, shape):
+    nothing = np.zeros((*shape, TOKENS), np.uint8)
+    path = write_hdf5(tmp_path / "a.h5", {"dna_tokens": nothing, "methylation": nothing}, n_regions_per_file=shape[1], tissue_labels=np.zeros(shape[0], int))
+    with pytest.raises(DataError, match=rf"a.h5: holds {shape[0]} samples of {shape[1]} regions: there is nothing to read"):
+        Hdf5Reads(path, TISSUES)
 
 
 def test_a_damaged_hdf5_file_is_refused(tmp_path, arrays):

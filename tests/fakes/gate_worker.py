@@ -1,6 +1,6 @@
 """A worker that speaks the gate's protocol without computing anything, and misbehaves as told.
 
-In a test's own process: FakeSource(FakeWorker(...)). As a process: `python gate_worker.py hangs|dies|babbles|absent`.
+In a test's own process: FakeSource(FakeWorker(...)). As a process: `python gate_worker.py hangs|lives on|dies|babbles|absent`.
 """
 
 import json
@@ -111,6 +111,9 @@ def main(behaviour: str) -> None:
             return
         if request["kind"] == "round" and behaviour == "hangs":
             time.sleep(3600)
+        while request["kind"] == "round" and behaviour == "lives on":
+            print(json.dumps({"kind": "alive", "note": "soon"}), flush=True)
+            time.sleep(0.01)
         if request["kind"] == "round" and behaviour == "dies":
             os.abort()
         if behaviour == "babbles":

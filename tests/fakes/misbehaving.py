@@ -95,7 +95,7 @@ class Accidents:
         splits = Splits((x, 2 * x), None, (x[:9], 2 * x[:9]))
         card = DatasetCard(self.identify(case, None), "drawn here", "CC0-1.0", {"train": 40, "test": 9})
         session = Misbehaving(
-            Line(), splits, RECIPE, card=card, conditions={"dataset": "line-twin"}, unit="points", device=resources.device, precision=case.precision, seed=resources.seed
+            Line(), splits, RECIPE, card=card, conditions={"dataset": "line-twin", "attention": "eager"}, unit="points", device=resources.device, precision=case.precision, seed=resources.seed
         )
         session.variant = case.variant
         return session

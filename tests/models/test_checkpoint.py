@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -152,7 +153,7 @@ class Wide(Noisy):
 def test_the_checkpoint_of_another_network_or_training_is_refused(tmp_path):
     path = tmp_path / "c.safetensors"
     fit(open_session(), 5, path)
-    with pytest.raises(DataError, match=r"is of another network: 0.weight has the shape \[8, 1\] in the file, \[9, 1\] in the model"):
+    with pytest.raises(DataError, match=r"is of another architecture: '0.weight' has shape \(8, 1\), expected \(9, 1\)"):
         open_session(Wide()).load_checkpoint(path)
     with pytest.raises(DataError, match="is of another training: its seed is 3, here 4"):
         open_session(seed=4).load_checkpoint(path)
@@ -174,6 +175,26 @@ def test_a_damaged_missing_or_plain_weights_file_is_refused(tmp_path):
     save_file({"0.weight": torch.zeros(2)}, path)
     with pytest.raises(DataError, match="holds weights but no training to go on with"):
         open_session().load_checkpoint(path)
+
+
+def test_a_training_that_is_no_json_or_incomplete_is_refused(tmp_path):
+    path = tmp_path / "c.safetensors"
+    fit(open_session(), 5, path)
+    tensors = load_file(path)
+    with safe_open(path, "pt") as file:
+        whole = json.loads(file.metadata()["training"])
+    save_file(tensors, path, {"training": "{not json"})
+    with pytest.raises(DataError, match=r"c.safetensors: cannot be read as a checkpoint \(Expecting property name"):
+        open_session().load_checkpoint(path)
+    broken: list[object] = [[], {}, *({**whole, key: None} for key in ("of", "place", "param_groups", "random", "schedule")), {**whole, "place": {"epochs": 1}}]
+    for state in broken:
+        save_file(tensors, path, {"training": json.dumps(state)})
+        with pytest.raises(DataError, match=r"c.safetensors: is damaged: the training in it is incomplete"):
+            open_session().load_checkpoint(path)
+    for group in ("model", "batch", "random"):
+        save_file({name: tensor for name, tensor in tensors.items() if not name.startswith(f"{group}/")}, path, {"training": json.dumps(whole)})
+        with pytest.raises(DataError, match=r"c.safetensors: is"):
+            open_session().load_checkpoint(path)
 
 
 def test_the_file_is_plain_safetensors_with_json(tmp_path):

@@ -1,7 +1,9 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 
-from models.metrics import RESAMPLES, Metric, Undefined, compute_rmse, keep_draws, percentile_interval, score_with_intervals
+from models.metrics import RESAMPLES, Metric, Undefined, compute_mae, compute_rmse, keep_draws, percentile_interval, score_with_intervals
 
 
 def mean_error(truth: np.ndarray, prediction: np.ndarray) -> float:
@@ -45,6 +47,14 @@ def test_few_groups_give_no_interval_and_say_so() -> None:
     assert (score.value, score.low, score.how) == (1.0, None, "no interval: 2 groups")
 
 
+@pytest.mark.parametrize("right", [0.0, 1.0])
+def test_rows_that_are_all_alike_give_no_interval_of_no_width(right: float) -> None:
+    with keep_draws() as draws:
+        score = score_with_intervals([BIAS], np.zeros(8), np.full(8, right))["bias"]
+    assert (score.value, score.n, score.low, score.high, score.how) == (right, 8, None, None, "no interval: resamples of 8 rows agree")
+    assert draws == [[right] * RESAMPLES]  # two models are compared draw by draw all the same
+
+
 def test_undefined_metric_is_missing_with_its_reason() -> None:
     score = score_with_intervals([Metric("r", "", never)], np.zeros(9), np.ones(9))["r"]
     assert (score.value, score.reason) == (None, "constant truth")
@@ -79,3 +89,26 @@ def test_kept_draws_of_two_models_belong_together_row_by_row() -> None:
     assert all(a < b for a, b in zip(*kept, strict=True))  # the same groups in each draw: the better model wins in every one
     score_with_intervals([Metric("rmse", "", compute_rmse)], truth, near, groups)
     assert len(draws) == 1  # only what is scored in the block is kept
+
+
+def test_intervals_are_those_of_the_first_records_to_the_bit() -> None:
+    generator = np.random.default_rng(7)
+    truth, prediction = generator.normal(size=60), generator.normal(size=60)
+    metrics = [Metric("rmse", "", compute_rmse), Metric("mae", "", compute_mae)]
+    by_row, by_group = (score_with_intervals(metrics, truth, prediction, groups) for groups in (None, np.repeat(np.arange(12), 5)))
+    assert [(score.low, score.high) for score in (*by_row.values(), *by_group.values())] == [
+        (0.9757332602711664, 1.3472073416037043),
+        (0.7873085571197143, 1.1211065020592303),
+        (1.0036971993607071, 1.3394817272898376),
+        (0.7739633520241175, 1.1203840518819486),
+    ]
+
+
+@pytest.mark.parametrize("groups", [None, np.repeat(np.arange(100), 1_000)], ids=["rows", "groups"])
+def test_one_resample_is_in_memory_at_a_time(groups: np.ndarray | None) -> None:
+    truth, prediction = np.zeros(100_000), np.arange(100_000) % 2.0
+    tracemalloc.start()
+    score_with_intervals([BIAS, Metric("mae", "", compute_mae)], truth, prediction, groups)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 10 * truth.nbytes  # 200 resamples at a time would take twenty times as much

@@ -183,3 +183,25 @@ def test_a_network_may_give_its_parts_rates_of_their_own(monkeypatch: pytest.Mon
     after = session.model.state_dict()
     assert (after["weight"] - before["weight"]).abs().item() == pytest.approx(0.005, rel=1e-3)  # Adam's first step is the rate
     assert torch.equal(after["bias"], before["bias"])
+
+
+class Watched(Line):
+    """Notes in which mode each loss is taken."""
+
+    def __init__(self) -> None:
+        self.modes: list[bool] = []
+
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        self.modes.append(model.training)
+        return super().loss(model, batch)
+
+
+def test_a_step_trains_whatever_was_called_before_it() -> None:
+    session = open_session()
+    session._task = task = Watched()
+    session.step()
+    session.infer()
+    session.step()  # of the same epoch: dropout and batch normalisation must work again
+    session.evaluate()
+    session.step()
+    assert task.modes == [True, True, True]

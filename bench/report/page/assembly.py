@@ -14,9 +14,11 @@ from markupsafe import Markup
 from bench.case import ClaimVerdict
 from bench.claims import Claims, Judgement, judge
 from bench.exchange.imports import Imported
+from bench.index import age
 from bench.profiles import load_profiles
 from bench.record import Record
 from bench.registry import load_workloads
+from bench.report.data_names import name_data
 from bench.report.fits import compare_fits
 from bench.report.leaderboard import tabulate_records
 from bench.report.markdown import clean_text
@@ -92,20 +94,24 @@ def _order_rows(records: Sequence[Record], claims: Claims) -> list[Row]:
     known = {r.dataset.sha256: r.synthetic for r in records if r.dataset}
     declared = load_workloads()
 
-    def place(record: Record, family: str, *, latest: bool = False, rank: Rank | None = None) -> Row:
+    families = {name: workload.family for name, workload in declared.items()}
+    placed = [(table.family, row) for table in tabulate_records(records, claims) for row in table.rows]
+    taken = {(row.record.run, row.record.sequence) for _, row in placed}
+    older = [(families.get(r.case.workload, "other workloads"), r) for r in records if (r.run, r.sequence) not in taken]
+    older.sort(key=lambda other: age(other[1]), reverse=True)
+    data = iter(name_data([(family, row.record) for family, row in placed], older))
+
+    def place(record: Record, family: str, cells: Mapping[str, str], *, latest: bool = False, rank: Rank | None = None) -> Row:
         workload = declared.get(record.case.workload)
         if record.dataset is None and record.comparability is not None:  # it failed before it read its data: others tell what that is
             synthetic = known.get(record.comparability.dataset_sha256)
         else:
             synthetic = record.synthetic if record.dataset else None
-        return Row(record, family, workload.target if workload else None, latest, rank, synthetic)
+        target = workload.target if workload else None
+        return Row(record, family, target, latest, rank, synthetic, next(data), cells.get("documented", ""), cells.get("to documented s", ""))
 
-    latest = [place(row.record, table.family, latest=True, rank=row.rank) for table in tabulate_records(records, claims) for row in table.rows]
-    taken = {(row.record.run, row.record.sequence) for row in latest}
-    older = [r for r in records if (r.run, r.sequence) not in taken]
-    older.sort(key=lambda r: (r.ended, r.run, r.sequence), reverse=True)
-    families = {name: workload.family for name, workload in declared.items()}
-    return [*latest, *(place(r, families.get(r.case.workload, "other workloads")) for r in older)]
+    latest = [place(row.record, family, row.cells, latest=True, rank=row.rank) for family, row in placed]
+    return [*latest, *(place(record, family, {}) for family, record in older)]
 
 
 def _pool_columns(rows: Sequence[Row]) -> dict[str, Json]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Sequence
+from functools import cache
 
 from bench.case import Phase
-from bench.record import Record
+from bench.index import name_line
+from bench.record import Environment, Record
 from bench.report.markdown import clean_text
 
 
@@ -29,9 +31,30 @@ def _restore(record: Record) -> Sequence[str]:
 
 
 def _fetch(record: Record) -> Sequence[str]:
-    if record.dataset is None or record.dataset.synthetic:
+    if not _needs_data(record):
         return []
+    assert record.dataset is not None  # noqa: S101  # a record without one needs no data
     return [f"# {_comment(record.dataset.name)} belongs in data/: python -m bench data list, fetch, describe"]
+
+
+def _needs_data(record: Record) -> bool:
+    """Whether the case read files of the data folder: not generated ones, and not those that come with the source."""
+    data = record.dataset
+    return data is not None and not data.synthetic and data.name.split("-")[0].casefold() in _list_folders_and_files()
+
+
+@cache
+def _list_folders_and_files() -> str:
+    from datasets.sources import load_sources  # brings a downloader along, which only pages with real data should wait for
+
+    return " ".join(entry.path.casefold() for entry in load_sources().entries)
+
+
+def _choose_engine(environment: Environment | None, line: str | None) -> Sequence[str]:
+    """An image is told by what is in it: its tag is not recorded, and its digest is that of one build."""
+    if environment is None or not environment.image_digest:
+        return []
+    return ["--engine", "docker", "--image", "triton2" if line else "cuda" if environment.cuda else "cpu"]
 
 
 def _run(record: Record) -> Sequence[str]:
@@ -40,10 +63,12 @@ def _run(record: Record) -> Sequence[str]:
     if case.phase is Phase.EVAL:  # trained weights come from the same run
         select = f"{case.case.id.replace('/eval/', '/train/')} or {select}"
     command = [".venv/bin/python", "-m", "bench", "run", "--profile", record.profile, "--preset", case.preset, "--division", case.division]
-    if record.dataset is not None and not record.dataset.synthetic:
+    command += _choose_engine(record.environment, name_line(record))
+    if _needs_data(record):
         command += ["--data", "data"]
     if key is not None:
         command += ["--seed", str(key.seed), "--jobs", str(key.parallel)]
+    command += [word for what in record.emulated for word in ("--emulated", what)]
     return [clean_text(word, 300) for word in (*command, "--select", select)]
 
 

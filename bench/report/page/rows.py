@@ -13,10 +13,11 @@ from pydantic import BaseModel
 from bench.case import Quantity
 from bench.conditions import name_device
 from bench.record import Record
+from bench.report.leaderboard import name_image
 from bench.report.markdown import clean_text, locate_record
 from bench.report.page.payload import Json, round_quantity
 from bench.report.page.reproduction import write_commands
-from bench.report.ranking import Rank
+from bench.report.ranking import Rank, spell_problem
 
 if TYPE_CHECKING:
     from models.workload import Target  # needs torch, and every command imports this module
@@ -46,22 +47,28 @@ class Row:
     record: Record
     family: str
     target: Target | None
-    latest: bool  # of its case, device, data set and batch size
+    latest: bool  # of its case, device, data set, batch size and line of software
     rank: Rank | None
     synthetic: bool | None  # None where the data set is not known
+    data: str  # as the leaderboard calls it
+    documented: str = ""  # of the latest records: the document's value and what this one says of it
+    moment: str = ""  # and when training reached it [s]
 
 
 def tell_columns(row: Row) -> dict[str, Json]:
     """Cells of the table by column: text, counts and flags as they are, a measured number as (value, low, high)."""
     record, case, key = row.record, row.record.case, row.record.comparability
     batch = record.conditions.get("batch", key.batch if key else None)
-    data = record.dataset.name if record.dataset else (key.dataset if key else "")
     attention = record.conditions.get("attention", key.attention if key else None)
     text = {
         "family": row.family,
         "workload": case.workload,
         "variant": case.variant,
-        "data": data,
+        "data": row.data,
+        "problem": spell_problem(record),
+        "image": name_image(record),
+        "documented": row.documented,
+        "moment": row.moment,
         "device": name_device(record) if record.machine else "",
         "attention": "" if attention is None else str(attention),
         "run": record.run,
@@ -81,6 +88,7 @@ def tell_columns(row: Row) -> dict[str, Json]:
         "batch": batch if isinstance(batch, int) else None,
         "synthetic": None if row.synthetic is None else int(row.synthetic),
         "latest": int(row.latest),
+        "gpu": int(record.machine is not None and record.machine.gpu is not None),
         "rank": str(row.rank) if row.rank else "",
         "position": row.rank.position if row.rank else None,
         "higher": int(row.target.higher_is_better) if row.target else None,

@@ -6,18 +6,15 @@ Source: Jaganathan et al. 2019 (SpliceAI-80nt to SpliceAI-10k: 32 channels, resi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
 
-import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from datasets.card import DataError, MissingData
+from datasets.card import MissingData
+from models.weights import compare_weights, read_weights
 
 CHANNELS = 32
 CLASSES = ("neither", "acceptor", "donor")
@@ -154,32 +151,8 @@ def load_model(path: Path, architecture: Architecture = SPLICEAI_10K) -> SpliceA
 
     Raises DataError that names the first differing key with both shapes, or a value that is not finite.
     """
-    state = _read_state(path)
+    state = read_weights(path, WHERE)
     model = SpliceAI(architecture)
-    _compare(path, state, model.state_dict())
-    model.load_state_dict(dict(state))
+    compare_weights(path, state, model.state_dict(), WHERE)
+    model.load_state_dict(state)
     return model.eval()
-
-
-def _read_state(path: Path) -> Mapping[str, Tensor]:
-    try:
-        found = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
-    except (UnpicklingError, SafetensorError, RuntimeError, EOFError, ValueError) as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise DataError(path, f"is no file of plain weights: {first}", f"A pickled model could run code and is not opened. {WHERE}") from None
-    if not isinstance(found, Mapping) or not all(isinstance(value, Tensor) for value in found.values()):
-        raise DataError(path, "is no plain state dict (name to tensor)", f"Save `model.state_dict()`, or: {WHERE}")
-    return found
-
-
-def _compare(path: Path, state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
-    for key, tensor in expected.items():
-        wanted = tuple(tensor.shape)
-        if key not in state:
-            raise DataError(path, f"is of another architecture: it has no {key!r}, expected with shape {wanted}", WHERE)
-        if tuple(state[key].shape) != wanted:
-            raise DataError(path, f"is of another architecture: {key!r} has shape {tuple(state[key].shape)}, expected {wanted}", WHERE)
-        if not torch.isfinite(state[key]).all():
-            raise DataError(path, f"{key!r} holds a value that is not finite", "Download the checkpoint again")
-    if surplus := [key for key in state if key not in expected]:
-        raise DataError(path, f"is of another architecture: it has {surplus[0]!r} of shape {tuple(state[surplus[0]].shape)}, which is not expected", WHERE)

@@ -126,6 +126,23 @@ class TestMlflow:
         assert runs["first/0001"].data.metrics["quality..._.._a_b_c_"] == 1.0
         assert [path.name for path in tmp_path.iterdir()] == ["mlruns"]
 
+    @pytest.mark.filterwarnings("ignore")
+    @pytest.mark.parametrize("interrupted", ["log_batch", "set_terminated", "set_tag"])
+    def test_an_export_that_was_interrupted_is_repeated(self, records: list[Record], tmp_path: Path, client: Any, monkeypatch: pytest.MonkeyPatch, interrupted: str) -> None:
+        def interrupt(*arguments: object, **options: object) -> None:
+            raise KeyboardInterrupt
+
+        store = str(tmp_path / "mlruns")
+        with monkeypatch.context() as patch:
+            patch.setattr(type(client), interrupted, interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                log_records(records[:1], store)
+        assert log_records(records[:1], store) == (1, 0)
+        assert log_records(records[:1], store) == (0, 1)
+        runs = client.search_runs([client.get_experiment_by_name("assay").experiment_id])
+        (run,) = (run for run in runs if "assay.record" in run.data.tags)
+        assert (len(runs), run.info.status, run.data.metrics["quality.spearman"]) == (2, "FINISHED", 0.5)
+
     def test_without_mlflow_the_message_says_how_to_get_it(self, records: list[Record], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "mlflow.exceptions", None)
         with pytest.raises(UsageError, match=r"MLflow is not installed: .*pip install mlflow-skinny"):

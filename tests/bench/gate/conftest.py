@@ -58,18 +58,20 @@ def notes() -> Notes:
 def compare(tmp_path: Path, notes: Notes) -> Callable[..., GateReport]:
     """compare(reference, candidate, ...) -> report. Workers are FakeWorker, or the name of a process's behaviour."""
 
-    def run(reference, candidate, *, seeds=10, budget=None, faults=(), across_environments=False, silence=10.0) -> GateReport:
+    def run(reference, candidate, *, seeds=10, budget=None, faults=(), later=(), notes_of_load=(), profile="cpu", across_environments=False, silence=10.0) -> GateReport:
         sources = {
             A: FakeSource(Side(name="main", identity="0" * 40), reference),
             B: FakeSource(Side(name="pull", identity="1" * 40), candidate),
         }
         plan = PairPlan(
-            sources=sources, profile="cpu", data=None, seed=7, logs=tmp_path, rounds=5, round_seconds=0.2, warm_up_seconds=1,
+            sources=sources, profile=profile, data=None, seed=7, logs=tmp_path, rounds=5, round_seconds=0.2, warm_up_seconds=1,
             silence=silence, across_environments=across_environments, report=notes.note,
         )
         options = Options(
-            profile=load_profile("cpu"), select="", preset=Preset.SMOKE, budget_minutes=budget, seeds=seeds, allow_inconclusive=False, results=tmp_path
+            profile=load_profile(profile), select="", preset=Preset.SMOKE, budget_minutes=budget, seeds=seeds, allow_inconclusive=False, results=tmp_path
         )
-        return GateSession(options, plan, notes, find_faults=lambda profile, results: list(faults)).run()
+        looks = iter([list(faults), list(later)])
+        session = GateSession(options, plan, notes, find_faults=lambda profile, results: next(looks), note_load=lambda profile: list(notes_of_load))
+        return session.run()
 
     return run

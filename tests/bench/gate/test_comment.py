@@ -2,6 +2,7 @@ import pytest
 
 from bench.case import Quantity
 from bench.gate.comment import join_reports, main
+from bench.gate.render import MARKER
 from bench.gate.verdict import Finding, FindingKind, GateVerdict
 from tests.bench.gate.test_verdict import make_report
 
@@ -24,3 +25,27 @@ def test_a_missing_file_is_wrong_use(tmp_path, capsys):
         main([str(tmp_path / "no.json")])
     assert end.value.code == 2
     assert "no such file; give what `python -m bench gate --report FILE` wrote" in capsys.readouterr().err
+
+
+def test_a_run_without_a_verdict_says_so_instead_of_showing_an_old_one(tmp_path, capsys):
+    main(["--conclusion", "failure"])
+    text = capsys.readouterr().out
+    assert text.startswith(f"{MARKER}\n### Assay gate: no verdict\n")
+    assert "wrong use (an unknown ref, no such case)" in text
+
+
+@pytest.mark.parametrize(
+    ("verdict", "conclusion", "silent"),
+    [
+        (GateVerdict.EQUIVALENT, "success", False),
+        (GateVerdict.EQUIVALENT, "failure", True),  # another runner left none
+        (GateVerdict.REGRESSED, "failure", False),
+        (GateVerdict.INCONCLUSIVE, "failure", False),
+    ],
+)
+def test_a_runner_that_left_no_verdict_beside_one_that_did(tmp_path, verdict, conclusion, silent):
+    file = tmp_path / "a.json"
+    file.write_text(make_report(verdict).model_dump_json())
+    text = join_reports([file], conclusion)
+    assert ("### Assay gate: no verdict" in text) == silent
+    assert text.count("### Assay gate: ") == 1 + silent

@@ -91,3 +91,12 @@ def test_an_image_needs_an_engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
         with pytest.raises(UsageError, match="needs a running container engine"), open_source("sha256:" + "0" * 64, tmp_path, gpu=False):
             pass
         gc.collect()
+
+
+def test_an_engine_that_does_not_answer_is_wrong_use(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def hang(name, *, gpu):
+        raise TimeoutError("Read timed out. (read timeout=60)")
+
+    monkeypatch.setattr("bench.gate.container.open_image", hang)
+    with pytest.raises(UsageError, match="the container engine does not say what"), open_source("sha256:" + "0" * 64, tmp_path, gpu=False):
+        pass

@@ -3,6 +3,7 @@
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
@@ -63,6 +64,52 @@ def test_a_regression_becomes_the_reference_only_by_force(history) -> None:
     assert history.accept(None, "slower, but right: the loss was wrong", force=True).judged == "regressed"
 
 
+def find(case, verdict, kind=FindingKind.SPEED, pairs=10):
+    return Finding(case_id=case, kind=kind, verdict=verdict, reason="because", estimate=Quantity.missing("", "no"), pairs=pairs)
+
+
+OTHER = "fake/two/train/smoke/closed/fp32"
+ELSEWHERE = Machine(cpu="another CPU", cores=2, threads=1, memory_bytes=1 << 34, system="Linux")
+E, R, UNKNOWN = GateVerdict.EQUIVALENT, GateVerdict.REGRESSED, GateVerdict.INCONCLUSIVE
+MEMORY, PRESENCE = FindingKind.MEMORY, FindingKind.PRESENCE
+
+
+@pytest.mark.parametrize(
+    ("first", "later", "machine", "settled"),
+    [
+        (find(CASE, R), find(CASE, E), None, True),
+        (find(CASE, R), find(OTHER, E), None, False),
+        (find(CASE, R), find(CASE, UNKNOWN), None, False),
+        (find(CASE, R), find(CASE, E), ELSEWHERE, False),
+        (find(CASE, R, MEMORY), find(CASE, E), None, False),
+        (find(CASE, R, MEMORY), find(CASE, GateVerdict.IMPROVED, MEMORY), None, True),
+        (find(CASE, R, PRESENCE, 0), find(CASE, UNKNOWN), None, True),
+        (find(CASE, R, PRESENCE, 0), find(CASE, UNKNOWN, pairs=0), None, False),
+        (find("every case", R, PRESENCE, 0), find(OTHER, E), None, True),
+        (find("every case", R, PRESENCE, 0), find("every case", GateVerdict.NOT_COMPARABLE, PRESENCE, 0), None, False),
+    ],
+)
+def test_a_regression_is_settled_by_the_same_case_on_the_same_machine(history, first, later, machine, settled) -> None:
+    history.accept(FIRST, "release 1.0")
+    history.append(make_report(FIRST, SECOND, findings=(first,)))
+    history.append(make_report(FIRST, SECOND, day=1, findings=(later,), **({"machine": machine} if machine else {})))
+    if settled:
+        assert history.accept(SECOND, "fine").identity == SECOND
+    else:
+        with pytest.raises(UsageError, match=rf"regressed against the reference in force \({first.case_id} \({first.kind}\) on a CPU\)"):
+            history.accept(SECOND, "whatever")
+        assert history.accept(SECOND, "wanted", force=True).identity == SECOND
+
+
+def test_a_stored_report_that_was_changed_cannot_vouch(history, tmp_path) -> None:
+    history.accept(FIRST, "release 1.0")
+    history.append(make_report(FIRST, SECOND))
+    (report,) = (tmp_path / "gate" / "reports").iterdir()
+    report.write_text(report.read_text() + "\n")
+    with pytest.raises(UsageError, match="was changed since it was stored"):
+        history.accept(SECOND, "fine")
+
+
 @pytest.mark.parametrize(
     ("identity", "reason", "fault"),
     [(THIRD, "why not", "never judged"), ("1" * 40 + "+dirty:0123456789abcdef", "why not", "cannot be pinned"), (SECOND, "  ", "--reason is empty")],
@@ -113,3 +160,13 @@ def test_accept_on_the_command_line(history, tmp_path) -> None:
     entry = history.pinned()
     assert isinstance(entry, AcceptEntry)
     assert entry.identity == image
+
+
+def test_an_image_of_a_registry_is_pinned_by_the_id_that_sessions_know(history, tmp_path, monkeypatch) -> None:
+    name, known = "ghcr.io/lab/assay@sha256:" + "b" * 64, "sha256:" + "c" * 64
+    monkeypatch.setattr("bench.gate.container.open_image", lambda name, *, gpu: SimpleNamespace(side=Side(name=name, identity=known)))
+    done = CliRunner().invoke(app, ["gate", "accept", "--candidate", name, "--reason", "the released image", "--results", str(tmp_path)])
+    assert done.exit_code == 0, done.output
+    entry = history.pinned()
+    assert (entry.identity, entry.name, entry.source) == (known, name, name)
+    assert history.append(make_report(known, SECOND)) is True

@@ -60,6 +60,32 @@ def test_a_folder_is_known_by_commit_change_or_content(repository, tmp_path) -> 
     assert identify(copies[0]) != identify(copies[1])
 
 
+@pytest.mark.parametrize("name", ["", " "])
+def test_an_empty_name_is_not_this_folder(repository, name, monkeypatch) -> None:
+    monkeypatch.chdir(repository)
+    with pytest.raises(UsageError, match="a side has an empty name"), open_source(name, repository, gpu=False):
+        pass
+
+
+def test_a_name_that_is_a_folder_and_a_branch_is_asked_for_again(repository, monkeypatch) -> None:
+    shutil.copytree(repository, repository / "main", ignore=shutil.ignore_patterns(".git", "main"))
+    monkeypatch.chdir(repository)
+    with pytest.raises(UsageError, match=r"'main' is a folder and a git ref: write \./main for the folder"), open_source("main", repository, gpu=False):
+        pass
+    for clear in ("./main", str(repository / "main")):
+        with open_source(clear, repository, gpu=False) as source:
+            assert source.side.identity.startswith("files:")
+
+
+def test_a_plain_folder_needs_no_git(repository, tmp_path, monkeypatch) -> None:
+    copy = shutil.copytree(repository, tmp_path / "copy", ignore=shutil.ignore_patterns(".git"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path / "empty"))
+    for name in (str(copy), "copy"):
+        with open_source(name, repository, gpu=False) as source:
+            assert source.side.identity.startswith("files:")
+
+
 @pytest.mark.parametrize("name", ["no-such-branch", "--all", ""])
 def test_what_names_no_side(repository, name) -> None:
     with pytest.raises(UsageError, match="no commit of"):

@@ -206,7 +206,7 @@ def test_sides_that_do_not_fit_together_are_launched_one_after_the_other(compare
 
 def test_memory_is_gated_exactly(compare) -> None:
     def holding(mib):
-        peaks = {name: {"value": mib * 2**20, "unit": "bytes"} for name in ("allocated_peak", "reserved_peak")}
+        peaks = {name: {"value": mib * 2**20, "unit": "bytes"} for name in ("allocated_peak", "reserved_peak", "rss_peak")}
         return FakeWorker(changes={"peaks": {"peaks": peaks}})
 
     assert find(compare(holding(1000), holding(1032), seeds=0), MEMORY).verdict is GateVerdict.EQUIVALENT
@@ -229,8 +229,13 @@ def test_a_drop_in_quality_is_confirmed_by_seeds(compare, notes) -> None:
 def test_the_luck_of_one_seed_accuses_nobody(compare) -> None:
     unlucky = FakeWorker(quality=lambda seed: 0.4 if seed == 7 else 0.5)
     assert find(compare(FakeWorker(), unlucky), QUALITY).verdict is GateVerdict.EQUIVALENT
-    few = find(compare(FakeWorker(), unlucky, seeds=1), QUALITY)
-    assert few.verdict is GateVerdict.INCONCLUSIVE
+
+
+@pytest.mark.parametrize("seeds", [1, 6])
+
+def test_seeds_that_can_never_decide_are_refused(compare, seeds) -> None:
+    with pytest.raises(UsageError, match=f"--seeds {seeds}: fewer than 7 trainings can never decide"):
+        compare(FakeWorker(), FakeWorker(), seeds=seeds)
 
 
 def test_quality_within_the_margin_is_not_inferior(compare, notes) -> None:
@@ -250,6 +255,28 @@ def test_more_epochs_to_the_same_loss_are_a_longer_time_to_quality(compare) -> N
     finding = find(compare(FakeWorker(), FakeWorker(changes={"scored": slow})), TIME)
     assert finding.verdict is GateVerdict.REGRESSED
     assert finding.estimate.value == pytest.approx(8 / 3)
+
+
+def training_for(seconds, only_with_seed=None):
+    """The same losses, after these seconds; with every seed or with one."""
+    scored = {"kind": "scored", "quality": {"auc": {"value": 0.5, "unit": ""}}, "watched": [1, 1 / 2, 1 / 3], "seconds": seconds}
+    return FakeWorker(answer=lambda request, launch: scored if request["kind"] == "score" and request["seed"] in (only_with_seed or request["seed"],) else None)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "only", "verdict", "ratio", "stages"),
+    [
+        ([1.0, 2.0, 3.12], None, GateVerdict.EQUIVALENT, 1.04, 1),
+        ([0.5, 1.0, 1.5], None, GateVerdict.EQUIVALENT, 0.5, 1),
+        ([1.0, 2.0, 3.6], None, GateVerdict.REGRESSED, 1.2, 2),
+        ([1.0, 2.0, 3.6], 7, GateVerdict.EQUIVALENT, 1.0, 2),  # a neighbour's visit
+    ],
+)
+def test_a_training_that_takes_longer_for_the_same_losses(compare, notes, seconds, only, verdict, ratio, stages) -> None:
+    finding = find(compare(FakeWorker(), training_for(seconds, only)), TIME)
+    assert finding.verdict is verdict
+    assert finding.estimate.value == pytest.approx(ratio)
+    assert [stage for stage in notes.stages if "quality" in stage] == ["quality, 1 seed", "quality, 10 seeds"][:stages]
 
 
 def test_a_session_without_work_is_quick(compare) -> None:

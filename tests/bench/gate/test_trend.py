@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 from bench.cli import app
 from bench.gate.history import History
 from bench.gate.trend import ALPHA, find_changes, find_trends
+from bench.record import Machine
 from tests.bench.gate.test_history import CASE, FIRST, SECOND, THIRD, make_report
 
 
@@ -84,3 +85,24 @@ def test_history_on_the_command_line(history, tmp_path) -> None:
 def test_no_history_yet(tmp_path) -> None:
     done = CliRunner().invoke(app, ["gate", "history", "--results", str(tmp_path)])
     assert done.exit_code == 2
+
+
+def test_each_machine_has_its_own_curve(history) -> None:
+    elsewhere = Machine(cpu="another CPU", cores=2, threads=1, memory_bytes=1 << 34, system="Linux")
+    for day in range(4):
+        history.append(make_report(SECOND, THIRD, 0.5, day=20 + day, machine=elsewhere))
+    trends = find_trends(history.read())
+    assert [(trend.case_id, trend.machine, len(trend.points)) for trend in trends] == [(CASE, "a CPU", 13), (CASE, "another CPU", 4)]
+    assert [point.ratio for point in trends[1].points] == [0.5] * 4
+    assert trends[1].changes == ()
+
+
+@pytest.mark.parametrize(("select", "found"), [("fake and train", 1), ("FAKE", 1), ("fake and not train", 0), ("eval or smoke", 1)])
+def test_cases_are_selected_as_everywhere(history, select, found) -> None:
+    assert len(find_trends(history.read(), select)) == found
+
+
+def test_a_malformed_selection_is_wrong_use(history, tmp_path) -> None:
+    done = CliRunner().invoke(app, ["gate", "history", "--results", str(tmp_path), "--select", "fake and"])
+    assert done.exit_code == 2
+    assert "write it like pytest -k" in done.output

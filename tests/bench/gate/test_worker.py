@@ -1,15 +1,20 @@
 """A real worker, spoken to in this process: what it answers, and that a failure is an answer too."""
 
 import io
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Mapping
+from itertools import count
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from bench.case import Outcome
+from bench.case import Case, Outcome, Quantity
 from bench.gate.protocol import (
     PROTOCOL,
+    Alive,
     Bye,
     Failed,
     Hello,
@@ -29,6 +34,8 @@ from bench.gate.protocol import (
     read_answer,
 )
 from bench.gate.worker import Worker
+from models.metrics import RESAMPLES, Metric, score_with_intervals
+from models.training import TrainingSession
 
 CASE = "affinity-v2/documented/train/smoke/closed/fp32"
 
@@ -74,6 +81,17 @@ def test_a_case_from_opening_to_quality() -> None:
     assert (metric.low, metric.high) == pytest.approx(np.percentile(draws, [2.5, 97.5]))
 
 
+def test_draws_that_agree_are_known_by_their_one_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    def evaluate(session: TrainingSession) -> Mapping[str, Quantity]:
+        right = Metric("accuracy", "share", lambda truth, prediction: float(np.mean(truth == prediction)))
+        return score_with_intervals([right], np.zeros(8), np.ones(8))
+
+    monkeypatch.setattr(TrainingSession, "evaluate", evaluate)
+    _, scored = talk(open_case(), Score(seed=42))
+    assert isinstance(scored, Scored)
+    assert (scored.quality["accuracy"].low, scored.draws) == (None, {"accuracy": [0.0] * RESAMPLES})
+
+
 def test_two_images_are_compared_by_their_packages(monkeypatch: pytest.MonkeyPatch) -> None:
     keys = []
     for digit in "ab":
@@ -101,3 +119,42 @@ def test_an_accident_in_a_step_is_an_answer(monkeypatch: pytest.MonkeyPatch) -> 
     (failed,) = talk(Round(steps=1))  # nothing is open
     assert isinstance(failed, Failed)
     assert failed.outcome is Outcome.CRASH
+
+
+def test_time_in_which_others_had_the_core_is_no_part_of_a_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = count(step=10.0)  # each look at it is 10 s later
+    monkeypatch.setattr("bench.gate.worker.time", SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr("bench.gate.worker.QueueClock", lambda: SimpleNamespace(stop=lambda: 4.0))
+    history = SimpleNamespace(validation_loss=[2.0, 1.0], train_loss=[], seconds=[3.0, 10.0])
+    session = SimpleNamespace(fit=lambda report: history, evaluate=dict)
+    worker = Worker(io.BytesIO())
+    vars(worker).update(_case=Case.parse(CASE), _session=session, _resources=SimpleNamespace(seed=42, device=torch.device("cpu")))
+    scored = worker._score(42)
+    assert scored.watched == [2.0, 1.0]
+    assert scored.seconds == pytest.approx([1.8, 6.0])
+
+
+def test_a_long_scoring_shows_signs_of_life(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fake scoring ends when the worker has spoken, and not before."""
+    spoke = threading.Event()
+
+    class Watched(io.BytesIO):
+        def write(self, data):
+            if b"scoring" in data:
+                spoke.set()
+            return super().write(data)
+
+    class Session:
+        def evaluate(self):
+            assert spoke.wait(30)
+            return {}
+
+    answers = Watched()
+    worker = Worker(answers)
+    state: dict[str, Any] = {"_case": Case.parse(CASE.replace("train", "eval")), "_session": Session(), "_resources": SimpleNamespace(seed=42)}
+    vars(worker).update(state)
+    monkeypatch.setattr("bench.gate.worker.BEAT_SECONDS", 0.001)
+    worker.serve(io.BytesIO(encode(Score(seed=42))))
+    *beats, scored = [read_answer(line) for line in answers.getvalue().splitlines()]
+    assert set(beats) == {Alive(note="scoring")}
+    assert isinstance(scored, Scored)

@@ -57,7 +57,7 @@ def workloads(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
     declared = {
         "affinity-v1": declare("affinity-v1", "affinity", "rmse", "Two hidden layers", higher=False),
-        "affinity-v2": declare("affinity-v2", "affinity", "rmse", "Four hidden layers.", higher=False),
+        "affinity-v2": declare("affinity-v2", "affinity", "rmse", "Four hidden layers, the document's & <ours>.", higher=False),
         "splice-validated": declare("splice-validated", "splice", "pearson_sa", "Gated CNN", higher=True),
     }
     monkeypatch.setattr("bench.report.leaderboard.load_workloads", lambda: declared)
@@ -80,7 +80,7 @@ def claims() -> Claims:
             claim("splice-validated-r", "0.140", workload="splice-validated", metric="pearson_sa", direction="higher", source="000 | a table"),
         ),
         words={"rmse": "a root mean square error"},
-        fits=(Fit(workload="affinity-v1", gpus={"A40-48GB": "oom", "M1-16GB": "slow"}), Fit(workload="splice-validated", variant="large, 8K context", gpus={"A40-48GB": "fast"})),
+        fits=(Fit(workload="affinity-v1", gpus={"A40-48GB": "oom", "M1-16GB": "slow"}), Fit(workload="splice-validated", called="large, 8K context", context_nt=8000, gpus={"A40-48GB": "fast"})),
     )
 
 
@@ -114,8 +114,8 @@ def records() -> list[Record]:
         _make_record("affinity-v2/by-complex/train/smoke/closed/fp32", quality={"rmse": Quantity.missing("pKd", "one complex")}, measurements=cpu, sequence=3),
         _make_record(v2.replace("train", "eval"), outcome=Outcome.SKIPPED, reason="no trained weights", dataset=None, sequence=4),
         _make_record(splice + "fp32", outcome=Outcome.INVALID, reason="the GPU was throttled", quality=quality(0.5, 0.1, "pearson_sa"), machine=A40, run="other"),
-        _make_record(splice + "bf16", outcome=Outcome.OOM, reason="CUDA out of memory | tried 2 GiB", machine=A40, dataset=None, identified=False, run="other", sequence=1),
-        _make_record(splice + "fp16", quality=quality(0.4, 0.1, "pearson_sa"), emulated=("gpu: fake NVML",), machine=A40, run="other", sequence=2),
+        _make_record(splice + "bf16", outcome=Outcome.OOM, reason="CUDA out of memory | tried 2 GiB & <failed>", machine=A40, dataset=None, identified=False, run="other", sequence=1),
+        _make_record(splice + "fp16", quality=quality(0.4, 0.1, "pearson_sa"), emulated=("gpu: fake NVML", "memory: <A40> & its limit"), machine=A40, run="other", sequence=2),
         _make_record("retired/old/train/smoke/closed/fp32", quality=quality(1.0, 0.1), run="other", sequence=3),
     ]
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from bench.case import ClaimVerdict
+from bench.case import ClaimVerdict, Quantity
 from bench.claims import Claims, Judgement, judge
 from bench.record import Record
 from bench.report.claims_page import render_claims
@@ -31,6 +31,13 @@ def test_every_claim_gives_reason_source_and_note(claims: Claims, records: list[
     assert "The document gives parameters of 78,000 for affinity-v1. Source: 004, v1 column. Note: exactly 72,449 with batch norm." in page
     assert "Source: 004: 31 minutes.\n" in page
     assert r"Source: 000 \| a table." in page
+
+
+def test_a_number_that_was_not_judged_says_where_and_on_what_it_was_measured(claims: Claims, make_record: Callable[..., Record]) -> None:
+    page = render_claims(judge(claims, [make_record(quality={"rmse": Quantity(0.36, "pKd", 100, 0.35, 0.37)}, facts={"parameters": 7})]))
+    values = [[cell.strip() for cell in line.split("|")[3:6]] for line in page.splitlines() if line.startswith(("| affinity-v1-rmse", "| affinity-v1-params"))]
+    assert values == [["1.4761", "0.360 [0.350, 0.370] (twin)", "not comparable"], ["78,000", "7", "contradicted"]]
+    assert page.count("not recorded. Measured on CPU (Intel Xeon 6230). Record [0000]") == 2
 
 
 @pytest.mark.parametrize("active", ["<script>", "\x1b[31m", "\u202e", "\n# x"])

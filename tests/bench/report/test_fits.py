@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from bench.case import ClaimVerdict, Outcome, Quantity
-from bench.claims import Claims, Fit
+from bench.claims import CHECKOUT, Claims, Fit, find_claims, load_claims
 from bench.record import Machine, Record
 from bench.report.fits import Cell, compare_fits
 
@@ -18,8 +18,8 @@ def gpu(name: str, gib: int) -> Machine:
     return Machine(cpu="Xeon", cores=4, threads=4, memory_bytes=2**38, system="Linux", gpu=name, gpu_memory_bytes=gib << 30)
 
 
-def compare(documented: str, *records: Record, card: str = "A40-48GB", variant: str | None = None) -> Cell:
-    [row] = compare_fits(Claims(fits=(Fit.model_validate({"workload": "splice-hyenadna", "variant": variant, "gpus": {card: documented}}),)), records)
+def compare(documented: str, *records: Record, card: str = "A40-48GB", **fit: Any) -> Cell:
+    [row] = compare_fits(Claims(fits=(Fit.model_validate({"workload": "splice-hyenadna", "gpus": {card: documented}} | fit),)), records)
     [cell] = row.cells
     return cell
 
@@ -63,13 +63,57 @@ def test_another_gpu_and_an_emulated_one_are_quoted_and_not_judged(make_record: 
 def test_cpu_smoke_and_other_variants_say_nothing(make_record: MakeRecord) -> None:
     a40: dict[str, Any] = {"machine": gpu("NVIDIA A40", 45)}
     others = [make_record(CASE), make_record(CASE.replace("standard", "smoke"), **a40), make_record(CASE.replace("small-32k", "tiny-1k"), **a40)]
-    assert compare("fast", *others, variant="small-32k").verdict is ClaimVerdict.NOT_RUN
+    assert compare("fast", *others, variants=["small-32k"]).verdict is ClaimVerdict.NOT_RUN
 
 
-@pytest.mark.parametrize(("length", "verdict"), [(1023, ClaimVerdict.NOT_RUN), (8191, ClaimVerdict.REPRODUCED)])
-def test_a_context_asks_for_sequences_as_long(make_record: MakeRecord, length: int, verdict: ClaimVerdict) -> None:
-    record = make_record(CASE, machine=gpu("NVIDIA A40", 45), conditions={"length_nt": length})
-    assert compare("fast", record, variant="small-32k, 8K context").verdict is verdict
+@pytest.mark.parametrize(
+    ("length", "outcome", "verdict"),
+    [
+        (1023, Outcome.OK, ClaimVerdict.NOT_RUN),
+        (8191, Outcome.OK, ClaimVerdict.REPRODUCED),
+        (32_767, Outcome.OK, ClaimVerdict.REPRODUCED),
+        (1023, Outcome.OOM, ClaimVerdict.CONTRADICTED),
+        (8191, Outcome.OOM, ClaimVerdict.CONTRADICTED),
+        (32_767, Outcome.OOM, ClaimVerdict.NOT_RUN),
+    ],
+)
+def test_what_runs_must_be_as_long_as_the_context_and_what_does_not_no_longer(make_record: MakeRecord, length: int, outcome: Outcome, verdict: ClaimVerdict) -> None:
+    reason = None if outcome is Outcome.OK else "why"
+    record = make_record(CASE, machine=gpu("NVIDIA A40", 45), conditions={"length_nt": length}, outcome=outcome, reason=reason)
+    assert compare("fast", record, context_nt=8000).verdict is verdict
+
+
+@pytest.mark.parametrize(("case", "verdict"), [("small-32k-context/train/scale", ClaimVerdict.CONTRADICTED), ("small-32k-context/train/standard", ClaimVerdict.NOT_RUN)])
+def test_a_case_that_was_killed_before_its_data_were_open_tells_by_the_recipe_of_its_twin(make_record: MakeRecord, case: str, verdict: ClaimVerdict) -> None:
+    killed: dict[str, Any] = {"identified": False, "dataset": None, "recipe": {"twin_length": 8001}, "outcome": Outcome.OOM, "reason": "killed by the kernel"}
+    record = make_record(f"splice-hyenadna/{case}/closed/fp32", machine=gpu("NVIDIA A40", 45), **killed)
+    assert compare("fast", record, variants=["small-32k-context"], context_nt=8000).verdict is verdict
+    assert compare("fast", record, variants=["small-32k-context"]).verdict is ClaimVerdict.CONTRADICTED
+
+
+def test_the_documents_large_is_not_the_published_large() -> None:
+    (fit,) = (fit for fit in load_claims(find_claims(CHECKOUT)).fits if fit.called and fit.called.startswith("large"))
+    assert (fit.variants, fit.context_nt) == (("medium-450k", "medium-450k-context"), 160_000)
+
+
+def test_training_that_ran_out_of_memory_is_not_hidden_by_an_evaluation(make_record: MakeRecord) -> None:
+    a40: dict[str, Any] = {"machine": gpu("NVIDIA A40", 45)}
+    failed = make_record(CASE, outcome=Outcome.OOM, reason="why", minutes=1, **a40)
+    evaluated = make_record(CASE.replace("train", "eval"), minutes=2, **a40)
+    cell = compare("fast", failed, evaluated)
+    assert (cell.verdict, cell.record) == (ClaimVerdict.CONTRADICTED, failed)
+    assert compare("fast", evaluated, make_record(CASE, minutes=1, **a40)).found == "ran, train of small-32k, batch 128 on NVIDIA A40"
+
+
+def test_a_model_that_trains_at_some_batch_fits_whatever_a_larger_one_needs(make_record: MakeRecord) -> None:
+    a40: dict[str, Any] = {"machine": gpu("NVIDIA A40", 45)}
+    smaller = make_record(CASE, batch=4, minutes=1, **a40)
+    cell = compare("fast", smaller, make_record(CASE, outcome=Outcome.OOM, reason="why", minutes=3, **a40))
+    assert (cell.verdict, cell.record) == (ClaimVerdict.REPRODUCED, smaller)
+
+
+def test_an_emulated_run_on_a_cpu_is_no_evidence_of_memory(make_record: MakeRecord) -> None:
+    assert compare("oom", make_record(CASE, emulated=("gpu: A40-48GB",))).verdict is ClaimVerdict.NOT_RUN
 
 
 def test_the_latest_record_decides(make_record: MakeRecord) -> None:

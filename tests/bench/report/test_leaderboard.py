@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable
 from datetime import timedelta
 from decimal import Decimal
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -108,12 +109,32 @@ class TestRanks:
         rows = rows_of(render_leaderboard([first, other], Claims(), {}, tmp_path))
         assert [(row["rank"], row["data"]) for row in rows if "rank" in row] == [("1", "abag-twin 000000 (synthetic twin)"), ("1", "abag-twin ababab (synthetic twin)")]
 
+    @pytest.mark.parametrize(("condition", "values"), [("split", ("by-complex", "random")), ("targets", ("corrected", "documented")), ("classes", (22, 39)), ("n_test", (113, 115))])
+    def test_other_test_problems_are_ranked_apart_and_stand_apart(self, make_record: Callable[..., Record], tmp_path: Path, condition: str, values: tuple[object, object]) -> None:
+        def scored(name: str, rmse: float, value: object) -> Record:
+            return make_record(f"affinity-v2/{name}/train/smoke/closed/fp32", quality={"rmse": Quantity(rmse, "pKd")}, conditions={condition: value, "epochs": len(name)})
+
+        first, second = values
+        records = [scored("a", 1.0, second), scored("b", 2.0, first), scored("cc", 3.0, second), scored("dd", 4.0, first)]
+        rows = [row for row in rows_of(render_leaderboard(records, Claims(), {}, tmp_path)) if "rank" in row]
+        assert [(row["workload/variant"], row["rank"], row["test"]) for row in rows] == [
+            ("affinity-v2/b", "1", f"{condition} {first}"),
+            ("affinity-v2/dd", "2", f"{condition} {first}"),
+            ("affinity-v2/a", "1", f"{condition} {second}"),
+            ("affinity-v2/cc", "2", f"{condition} {second}"),
+        ]
+
+    def test_a_failure_that_knew_no_problem_yet_stands_after_the_ranked_rows(self, make_record: Any, tmp_path: Path) -> None:
+        failed = make_record("affinity-v2/a/train/smoke/closed/fp32", outcome=Outcome.CRASH, reason="why", dataset=None)
+        ran = make_record("affinity-v2/b/train/smoke/closed/fp32", quality={"rmse": Quantity(1.0, "pKd")}, conditions={"n_test": 3})
+        assert [row["rank"] for row in rows_of(render_leaderboard([failed, ran], Claims(), {}, tmp_path)) if "rank" in row] == ["1", ""]
+
     def test_invalid_emulated_and_undeclared_rows_stay_visible_unranked(self, records: list[Record], claims: Claims, tmp_path: Path) -> None:
         page = render_leaderboard(records, claims, HEADS, tmp_path)
         rows = {row["workload/variant"] + "/" + row["precision"]: row for row in rows_of(page) if "precision" in row}
         assert reason_of(page, rows["splice-validated/hidden128-layers6/fp32"]) == ("invalid", "the GPU was throttled")
-        assert reason_of(page, rows["splice-validated/hidden128-layers6/bf16"]) == ("oom", r"CUDA out of memory \| tried 2 GiB")
-        assert reason_of(page, rows["splice-validated/hidden128-layers6/fp16"]) == ("emulated", "emulated: gpu: fake NVML")
+        assert reason_of(page, rows["splice-validated/hidden128-layers6/bf16"]) == ("oom", r"CUDA out of memory \| tried 2 GiB &amp; &lt;failed&gt;")
+        assert reason_of(page, rows["splice-validated/hidden128-layers6/fp16"]) == ("emulated", "emulated: gpu: fake NVML; memory: &lt;A40&gt; &amp; its limit")
         assert all("rank" not in rows[name] for name in rows if name.startswith(("splice", "retired")))
 
 
@@ -129,6 +150,25 @@ class TestLatest:
     def test_newer_libraries_replace_the_older_row(self, make_record: Any) -> None:
         old, new = make_record(minutes=1), make_record(minutes=2)
         updated = new.model_copy(update={"comparability": new.comparability.model_copy(update={"torch": "3.0", "environment": "1" * 64})})
+        assert select_latest([old, updated]) == [updated]
+
+    def test_the_triton_2_image_keeps_a_row_of_its_own_that_its_newer_runs_replace(self, make_record: Callable[..., Record], tmp_path: Path) -> None:
+        def run(triton: str | None, minutes: int, **changes: Any) -> Record:
+            environment = Environment(python="3.11", torch="2", numpy="2", triton=triton, packages_sha256="0" * 64, image_digest="sha256:" + "3f" * 32)
+            return make_record(minutes=minutes, sequence=minutes, environment=environment, **changes)
+
+        old, newer = run("2.0.0", 1), run("2.1.0", 3)
+        other = run("3.4.0", 2, outcome=Outcome.UNSUPPORTED, reason="no such call")
+        plain = run(None, 4)
+        assert select_latest([old, other]) == [old, other]
+        assert select_latest([old, other, newer]) == [newer, other]
+        assert select_latest([old, other, newer, plain]) == [newer, plain]
+        rows = rows_of(render_leaderboard([other, newer], Claims(), {}, tmp_path))
+        assert [(row["outcome"], row["image"]) for row in rows if "outcome" in row] == [("unsupported (1)", "3f3f3f3f3f3f"), ("ok", "3f3f3f3f3f3f, Triton 2")]
+
+    def test_another_kernel_of_a_newer_version_replaces_the_older_row(self, make_record: Any) -> None:
+        old, new = make_record(minutes=1), make_record(minutes=2)
+        updated = new.model_copy(update={"comparability": new.comparability.model_copy(update={"attention": "flash"})})
         assert select_latest([old, updated]) == [updated]
 
     def test_crash_is_shown_until_the_case_ran_again(self, make_record: Any) -> None:
@@ -169,6 +209,17 @@ class TestColumns:
         assert rows_of(render_leaderboard([timed], claims, {}, tmp_path))[0]["to documented s"] == moment
         elsewhere = timed.model_copy(update={"conditions": {"dataset": "abag", "n_train": 7}})
         assert "to documented s" not in rows_of(render_leaderboard([elsewhere], claims, {}, tmp_path))[0]
+
+    def test_a_reason_shows_as_it_was_written(self, make_record: Any, tmp_path: Path) -> None:
+        reason, emulated = "x < y & 'z' > \"w\"", "a <card> & more"
+        page = render_leaderboard([make_record(outcome=Outcome.OOM, reason=reason, emulated=(emulated,))], Claims(), {}, tmp_path)
+        html = MarkdownIt("commonmark").enable("table").render(page)
+        shown = re.findall(r"<li>\(1\) (.*)</li>", html)
+        assert [unescape(text) for text in shown] == [f"{reason}; emulated: {emulated}"]
+
+    def test_a_summary_shows_as_it_was_written(self, records: list[Record], claims: Claims, tmp_path: Path) -> None:
+        page = render_leaderboard(records, claims, HEADS, tmp_path)
+        assert "* affinity-v2: Four hidden layers, the document's &amp; &lt;ours&gt;. Ranked by rmse, lower is better." in page.splitlines()
 
     def test_equal_reasons_stand_below_the_table_once(self, make_record: Any, tmp_path: Path) -> None:
         skipped = [make_record(f"affinity-v1/{name}/train/smoke/closed/fp32", outcome=Outcome.SKIPPED, reason="no ESM-2 here") for name in "ab"]

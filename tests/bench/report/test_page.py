@@ -21,7 +21,7 @@ from bench.claims import CHECKOUT, Claims, find_claims, load_claims
 from bench.cli import app
 from bench.gate.verdict import Finding, FindingKind, GateReport, GateVerdict, Side
 from bench.numbers import format_interval
-from bench.record import Dataset, Environment, Machine, Record, read_runs
+from bench.record import Dataset, Environment, Machine, Record, RunStore, read_runs
 from bench.registry import select_cases
 from bench.report import write_pages
 from bench.report.page import PAGE_BYTES, read_history, render_page
@@ -138,6 +138,29 @@ def test_a_hostile_record_adds_no_markup(make_record: MakeRecord, claims: Claims
     assert "\x1b" not in hostile
 
 
+@pytest.mark.usefixtures("workloads")
+def test_rows_call_their_data_and_what_was_tested_as_the_leaderboard_does(make_record: MakeRecord, claims: Claims) -> None:
+    def score(name: str, sha256: str, minutes: int, **changes: Any) -> Record:
+        data = Dataset(name="abag", sha256=sha256 * 64, synthetic=False, source="s", licence="l", rows={})
+        quality = {"rmse": Quantity(1.48, "pKd", 100, 1.47, 1.49)}
+        conditions = {"dataset": "abag", "n_train": 231_532, "split": "random", "n_test": 115}
+        record = make_record(f"affinity-v1/{name}/train/standard/closed/fp32", dataset=data, minutes=minutes, sequence=minutes, quality=quality, conditions=conditions, **changes)
+        assert record.comparability
+        return record.model_copy(update={"comparability": record.comparability.model_copy(update={"dataset_sha256": sha256 * 64})})
+
+    def tell(column: str, *records: Record) -> list[str]:
+        core = read_core(render_page(records, claims))
+        return [core["pool"][cell] for cell in core["columns"][column]]
+
+    environment = Environment(python="3", torch="2", numpy="2", packages_sha256="0" * 64, image_digest="sha256:" + "3f" * 32)
+    newest, earlier, other = score("documented", "a", 3, environment=environment), score("documented", "a", 1), score("by-complex", "b", 2)
+    assert tell("data", newest) == tell("data", newest, earlier)[:1] == ["abag"]
+    assert tell("data", newest, earlier, other) == ["abag aaaaaa", "abag bbbbbb", "abag aaaaaa"]
+    assert tell("problem", newest) == ["split random, n_test 115"]
+    assert tell("image", newest, other) == ["3f3f3f3f3f3f", ""]
+    assert tell("documented", newest, earlier) == ["1.4761, reproduced", ""]
+
+
 def test_no_records_make_a_page_too(claims: Claims) -> None:
     page = render_page([], claims)
     assert read_core(page)["count"] == 0
@@ -161,6 +184,22 @@ class TestCommands:
         assert hint.startswith("# abag belongs in data/")
         assert " --data data " in command
         assert "--data" not in write_commands(make_record())[-1]
+        ours = data.model_copy(update={"name": "published-kernel-call"})  # comes with the source
+        assert not any("data" in line for line in write_commands(make_record(dataset=ours)))
+
+    def test_every_real_data_set_of_the_project_is_asked_for(self, real: list[Record]) -> None:
+        asked = {record.dataset.name for record in real if record.dataset and " --data data " in write_commands(record)[-1]}
+        assert asked == {"abag-skempi", "gue-prom-core-tata", "impc-abr-union", "mapsy", "methylbert-reads", "vex-seq"}
+
+    @pytest.mark.parametrize(("cuda", "triton", "kind"), [(None, None, "cpu"), ("13.0", "3.4.0", "cuda"), ("12.1", "2.1.0", "triton2")])
+    def test_a_run_in_an_image_is_repeated_in_one(self, make_record: MakeRecord, cuda: str | None, triton: str | None, kind: str) -> None:
+        environment = Environment(python="3", torch="2", numpy="2", packages_sha256="0" * 64, cuda=cuda, triton=triton, image_digest="sha256:d")
+        assert f" --engine docker --image {kind} " in write_commands(make_record(environment=environment))[-1]
+        assert "--engine" not in write_commands(make_record(environment=environment.model_copy(update={"image_digest": None})))[-1]
+
+    def test_what_was_pretended_is_pretended_again(self, make_record: MakeRecord) -> None:
+        words = shlex.split(write_commands(make_record(emulated=("gpu: fake NVML", "x; rm -rf /")))[-1])
+        assert [words[i + 1] for i, word in enumerate(words) if word == "--emulated"] == ["gpu: fake NVML", "x; rm -rf /"]
 
     def test_what_no_command_brings_back_is_said(self, make_record: MakeRecord) -> None:
         environment = Environment(python="3", torch="2", numpy="2", packages_sha256="0" * 64, git_sha="b" * 40, git_dirty_sha256="c" * 64, image_digest="sha256:d")
@@ -249,6 +288,28 @@ class TestWritePages:
     def test_a_place_that_cannot_be_written_is_named(self, tmp_path: Path) -> None:
         with pytest.raises(UsageError, match=r"missing/index\.html cannot be written: No such file or directory; choose"):
             write_pages(tmp_path, page=tmp_path / "missing" / "index.html")
+
+    def test_an_interruption_leaves_the_page_as_it_was(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        write_pages(tmp_path)
+        before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+        def write_half(path: Path, text: str, encoding: str) -> int:
+            with path.open("w", encoding=encoding) as stream:
+                stream.write(text[:10])
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(Path, "write_text", write_half)
+        with pytest.raises(KeyboardInterrupt):
+            write_pages(tmp_path)
+        assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+    def test_json_holds_the_records_of_the_pages_without_reading_the_store_again(self, tmp_path: Path, make_record: MakeRecord, monkeypatch: pytest.MonkeyPatch) -> None:
+        store = RunStore.create(tmp_path / "runs", "first")
+        for minutes in (1, 2):
+            store.append(make_record(minutes=minutes))
+        monkeypatch.setattr("bench.record.read_runs", None)
+        told = CliRunner().invoke(app, ["board", "--json", "--results", str(tmp_path)])
+        assert [record["sequence"] for record in json.loads(told.stdout)] == [1]
 
     def test_the_command_takes_the_place_as_an_option(self, tmp_path: Path) -> None:
         told = CliRunner().invoke(app, ["board", "--results", str(tmp_path), "--page", str(tmp_path / "mine.html")])

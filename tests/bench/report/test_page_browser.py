@@ -256,6 +256,20 @@ def test_a_record_opens_with_provenance_and_the_command_and_closes_with_escape(v
     assert page.evaluate("document.activeElement.textContent") == "affinity-v1/documented"
 
 
+def test_a_click_anywhere_in_a_row_opens_its_record_but_not_at_the_end_of_a_selection(visit: Callable[..., Visit], address: str) -> None:
+    page = visit().open(address)
+    page.locator("#filters [name=text]").fill("affinity-v1/documented")
+    cell = page.locator("#table tbody tr").first.locator("td", has_text="abag")
+    cell.evaluate("cell => { getSelection().selectAllChildren(cell); cell.click(); }")
+    assert page.evaluate("location.hash") == ""
+    page.evaluate("getSelection().removeAllRanges()")
+    cell.click()
+    page.get_by_role("dialog", name="affinity-v1/documented").wait_for()
+    page.keyboard.press("Escape")
+    page.wait_for_url(lambda address: "#" not in address)
+    assert page.evaluate("document.activeElement.textContent") == "affinity-v1/documented"
+
+
 def test_a_link_to_a_record_opens_it(visit: Callable[..., Visit], address: str) -> None:
     page = visit().open(address + "#record/twins/1")
     assert "out of memory: tried 2 GiB" in page.get_by_role("dialog", name="affinity-v1/by-complex").inner_text()
@@ -302,7 +316,7 @@ class TestPlots:
         assert "without-focal" not in front
         page.locator("#filters [name=text]").fill("A40")
         page.wait_for_selector("#plots[data-drawn='3']", state="attached")
-        assert "The largest takes 3 GB; the smallest card that holds all: 16 GiB: Apple M1, T4" in page.locator("#plot-memory figcaption").inner_text()
+        assert "The largest takes 3 GB; the smallest card that holds all that ran: 16 GiB: Apple M1, T4" in page.locator("#plot-memory figcaption").inner_text()
         roofline = page.locator("#plot-roofline figcaption").inner_text()
         assert "2,000 GFLOP/s, 5.3 % of its peak" in roofline  # 2 of the A40's 37.4 TFLOP/s
         assert re.search(r"Memory is the nearer roof for (\d+) of \1\.", roofline)  # 40 FLOP a byte, where 696 GB/s feed up to 54
@@ -311,11 +325,42 @@ class TestPlots:
         assert page.locator("#plot-memory [role=graphics-document]").count() == 1
         assert "How did training go? Left out: no record here keeps such a curve." in page.locator("#absent").inner_text()
 
+    def test_what_ran_out_of_memory_is_a_cross_and_what_was_emulated_is_no_point_under_the_roof(
+        self, visit: Callable[..., Visit], make_record: Callable[..., Record], tmp_path: Path
+    ) -> None:
+        ran: dict[str, Any] = {"machine": A40, "profile": "a40", "dataset": REAL}
+        oom: dict[str, Any] = ran | {"outcome": Outcome.OOM, "reason": "tried 2 GiB"}
+        case = "affinity-v2/documented/train/{}/closed/fp32"
+        records = [
+            make_record(case.format("standard"), sequence=1, **ran, measurements=measure(5.0)),
+            make_record(case.format("standard"), sequence=2, batch=512, **oom),
+            make_record(case.format("standard"), sequence=3, batch=1024, emulated=("gpu: fake NVML",), **oom),
+            make_record(case.format("scale"), sequence=4, emulated=("gpu: fake NVML",), **ran, measurements=measure(9.0)),
+        ]
+        (tmp_path / "index.html").write_text(render_page(records, Claims()), encoding="utf-8")
+        page = visit().open((tmp_path / "index.html").as_uri())
+        page.wait_for_selector("#plots[data-drawn]", state="attached")
+        assert page.locator("#plot-memory figcaption").inner_text().endswith("Lines are the cards' limits. 1 ran out of memory: a cross at the limit of the card.")
+        crosses = page.locator("#plot-memory [aria-roledescription='point'][aria-label*='out of memory']")
+        assert [re.sub(r".*batch: (\d+).*more than GB: ([\d.]+).*", r"\1 \2", label) for label in crosses.evaluate_all("marks => marks.map(mark => mark.ariaLabel)")] == ["512 51.539607552"]
+        assert "1 of 1." in page.locator("#plot-roofline figcaption").inner_text()
+
     def test_the_front_keeps_ties_out_and_knows_when_lower_is_better(self, visit: Callable[..., Visit], address: str) -> None:
         page = visit().open(address)
         page.locator("#filters [name=text]").fill("affinity-v1/documented")
         expect(page.locator("#absent")).to_contain_text("needs two records")
         assert page.locator("#plot-curves figcaption").inner_text() == "One training of affinity-v1, first in the table; some on synthetic twins."
+
+    def test_where_no_claim_has_a_verdict_the_others_can_still_be_chosen(self, visit: Callable[..., Visit], records: list[Record], tmp_path: Path) -> None:
+        claims = make_claims()
+        (tmp_path / "index.html").write_text(render_page(records, claims.model_copy(update={"claim": claims.claim[2:]})), encoding="utf-8")
+        page = visit().open((tmp_path / "index.html").as_uri())
+        page.wait_for_selector("#plots[data-drawn]", state="attached")
+        figure = page.locator("#plot-documented")
+        assert figure.locator("figcaption").inner_text() == "Nothing to draw: no claim of this choice has a measured number beside it yet."
+        figure.locator("select").select_option("not comparable too")
+        page.wait_for_selector("#plots[data-drawn='2']", state="attached")
+        assert figure.locator("figcaption").inner_text().startswith("1 claims.")
 
 
 def test_rows_of_other_tools_stand_apart(visit: Callable[..., Visit], address: str) -> None:

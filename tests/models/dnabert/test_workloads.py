@@ -16,6 +16,7 @@ from models.dnabert.attention import proof
 from models.dnabert.attention.registry import AttentionKind
 from models.dnabert.network import TINY, DnabertEncoder
 from models.dnabert.tasks import SequenceClassifier, solve_regression
+from models.training import TrainingSession
 from models.workload import Resources
 
 CPU = torch.device("cpu")
@@ -129,6 +130,25 @@ def test_published_weights_and_tokens_are_used_where_they_are(tmp_path, real_dat
     assert torch.equal(session.model.state_dict()["encoder.embeddings.word_embeddings.weight"], DnabertEncoder(TINY).embeddings.word_embeddings.weight)
 
 
+def test_weights_and_tokenizer_are_part_of_what_is_comparable(tmp_path, real_data, write_tokenizer):
+    shutil.copytree(real_data / "gue" / "prom" / "prom_core_tata", tmp_path / "gue" / "prom" / "prom_core_tata")
+    folder, case = tmp_path / "DNABERT-S", make_case(preset=Preset.STANDARD)
+    make_model_folder(folder, write_tokenizer)
+    first = dnabert_s.identify(case, tmp_path)
+    assert (first.name, first.synthetic) == ("gue-prom-core-tata", False)
+    assert first == shrink(dnabert_s, FROZEN).open(case, make_resources(tmp_path, tmp_path)).card.identity
+    (folder / "tokenizer.json").write_text((folder / "tokenizer.json").read_text() + "\n")
+    second = dnabert_s.identify(case, tmp_path)
+    save_file({"other": torch.zeros(1)}, folder / "model.safetensors")
+    third = dnabert_s.identify(case, tmp_path)
+    control = dnabert_s.identify(make_case(variant="from-scratch-prom-core-tata", preset=Preset.STANDARD), tmp_path)
+    assert len({identity.sha256 for identity in (first, second, third, control)}) == 4
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(MissingData, match=r"DNABERT-S.tokenizer\.json: not found"):
+        dnabert_s.identify(case, tmp_path)
+    assert control == dnabert_s.identify(make_case(variant="from-scratch-prom-core-tata", preset=Preset.STANDARD), tmp_path)  # it takes neither
+
+
 def test_real_sequences_without_published_tokens_or_weights_are_refused(tmp_path, real_data, write_tokenizer):
     case = make_case(preset=Preset.STANDARD)
     with pytest.raises(MissingData, match=r"DNABERT-S.tokenizer\.json: not found"):
@@ -157,6 +177,21 @@ def test_the_control_learns_real_promoters_without_pretraining(tmp_path, real_da
     assert auroc.low is not None
     assert auroc.low > 0.6
     assert auroc.how.startswith("random weights")
+
+
+@pytest.mark.parametrize(
+    ("task", "rows", "tokens", "classes"), [("prom-core-tata", (4880, 613), 16, 2), ("prom-300-tata", (4884, 613), 62, 2), ("splice", (4073, 4562), 82, 3)]
+)
+def test_every_task_has_a_control_on_its_real_sequences(tmp_path, real_data, task, rows, tokens, classes):
+    case = make_case(variant=f"from-scratch-{task}", preset=Preset.STANDARD)
+    session = dnabert_s.open(case, make_resources(tmp_path, real_data))
+    assert (session.conditions["dataset"], session.conditions["weights"], session.conditions["epochs"]) == (f"gue-{task}", "random", 10)
+    assert (session.conditions["n_train"], session.conditions["n_test"]) == rows
+    assert isinstance(session, TrainingSession)
+    assert isinstance(session.model, SequenceClassifier)
+    assert session._splits.train[0].shape[1] == tokens  # 5-mers, [CLS] and [SEP]
+    assert session.model.head.out_features == classes
+    assert session.step() == session.infer() == 32
 
 
 @pytest.mark.parametrize("kind", ["eager", "sdpa"])

@@ -129,7 +129,7 @@ def test_code_in_a_pickle_never_runs(tmp_path):
 def test_an_object_where_a_tensor_should_be_is_refused(tmp_path):
     _, original = make_original()
     torch.save({"state_dict": original | {"model.backbone.ln_f.bias": tmp_path}}, tmp_path / "weights.ckpt")
-    with pytest.raises(DataError, match="holds no table of tensors"):
+    with pytest.raises(DataError, match="is no plain state dict"):
         load_weights(tmp_path / "weights.ckpt", SMALL)
 
 
@@ -142,9 +142,10 @@ def test_damaged_files_are_refused(tmp_path, name, content):
 
 
 def test_what_is_no_table_of_tensors_is_refused(tmp_path):
-    torch.save([1, 2], tmp_path / "pytorch_model.bin")
-    with pytest.raises(DataError, match="holds no table of tensors"):
-        load_weights(tmp_path / "pytorch_model.bin", SMALL)
+    for content in ([1, 2], {0: torch.zeros(2)}, {"state_dict": {0: torch.zeros(2)}}, {"state_dict": 3}):
+        torch.save(content, tmp_path / "pytorch_model.bin")
+        with pytest.raises(DataError, match="is no plain state dict"):
+            load_weights(tmp_path / "pytorch_model.bin", SMALL)
 
 
 def _refusal(tmp_path, hf, config=SMALL):
@@ -159,7 +160,7 @@ def test_another_width_names_the_first_key_and_both_shapes(tmp_path):
     del hf["lm_head.weight"]
     tables = [name for name in hf if "deltas" in name or "pos_emb" in name]
     told = _refusal(tmp_path, {name: tensor for name, tensor in hf.items() if name not in tables})
-    assert "another architecture: embeddings.word_embeddings.weight is of shape (16, 16), small needs (16, 8)" in told
+    assert "another architecture: 'embeddings.word_embeddings.weight' has shape (16, 16), expected (16, 8)" in told
     assert "Give the checkpoint of hyenadna-small" in told
 
 
@@ -167,18 +168,18 @@ def test_more_or_fewer_layers_name_the_first_key(tmp_path):
     _, deep = make_hf(HyenaConfig(name="deep", width=8, layers=3, context=62))
     assert "layers.2.mixer." in _refusal(tmp_path, deep)
     _, flat = make_hf(HyenaConfig(name="flat", width=8, layers=1, context=62))
-    assert "layers.1.mixer.in_proj.weight is missing, small needs shape (24, 8)" in _refusal(tmp_path, flat)
+    assert "it has no 'layers.1.mixer.in_proj.weight', expected with shape (24, 8)" in _refusal(tmp_path, flat)
 
 
 def test_another_context_shows_in_the_stored_tables_alone(tmp_path):
     _, longer = make_hf(HyenaConfig(name="longer", width=8, layers=2, context=100))
-    assert f"{MIXER}.pos_emb.z is of shape (1, 102, 5), small needs (1, 64, 5)" in _refusal(tmp_path, longer)
+    assert f"'{MIXER}.pos_emb.z' has shape (1, 102, 5), expected (1, 64, 5)" in _refusal(tmp_path, longer)
 
 
 def test_another_network_names_its_first_strange_key(tmp_path):
     state, _ = make_hf()
     told = _refusal(tmp_path, {f"backbone.{name}": tensor for name, tensor in state.items()} | {"pooler.weight": torch.ones(2)})
-    assert "pooler.weight is of shape (2,), which small does not have" in told
+    assert "it has 'pooler.weight' of shape (2,), which is not expected" in told
 
 
 def test_trained_tables_frequencies_that_differ_and_holes_are_refused(tmp_path):
@@ -188,7 +189,7 @@ def test_trained_tables_frequencies_that_differ_and_holes_are_refused(tmp_path):
     first = f"hyena.backbone.{MIXER}.implicit_filter.1.freq"
     assert "share one frequency" in _refusal(tmp_path, hf | {first.replace(".1.", ".3."): hf[first] + 1})
     norm = "hyena.backbone.ln_f.weight"
-    assert "ln_f.weight holds values that are not finite" in _refusal(tmp_path, hf | {norm: hf[norm] * float("nan")})
+    assert "'ln_f.weight' holds a value that is not finite" in _refusal(tmp_path, hf | {norm: hf[norm] * float("nan")})
 
 
 def test_weights_are_found_by_name_in_the_environments_folder_or_the_datas(tmp_path, monkeypatch):

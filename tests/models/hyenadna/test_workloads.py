@@ -6,8 +6,8 @@ from safetensors.torch import save_file
 
 from bench.case import Case, Division, Phase, Precision, Preset
 from bench.registry import expand_cases, get_workload
-from datasets.card import DataError
-from models.hyenadna import WORKLOADS
+from datasets.card import DataError, DatasetIdentity, MissingData
+from models.hyenadna import WORKLOADS, declaration
 from models.hyenadna.network import CONFIGS, HyenaDNA
 from models.hyenadna.operator import ImplicitFilter
 from models.workload import Resources
@@ -162,10 +162,22 @@ def test_given_weights_are_loaded_named_and_part_of_what_is_comparable(tmp_path)
     assert workload.identify(case, tmp_path).sha256 != identity.sha256
 
 
+def test_documented_conditions_without_weights_are_refused(tmp_path, monkeypatch):
+    workload = get_workload("splice-hyenadna")
+    case = make_case(preset=Preset.DOCUMENTED)
+    # what the documented variant table and genome hold is another test's matter
+    monkeypatch.setattr(declaration, "identify_data", lambda *_: DatasetIdentity("splicevardb", "0" * 64, synthetic=False))
+    for act in (lambda: workload.identify(case, tmp_path), lambda: open_session(case, tmp_path, data=tmp_path)):
+        with pytest.raises(MissingData, match=r"hyenadna-tiny-1k: no published weights there.*Put them into weights/hyenadna-tiny-1k in the data folder"):
+            act()
+    _save_tiny(tmp_path / "weights" / "hyenadna-tiny-1k")
+    assert workload.identify(case, tmp_path).name == "splicevardb"
+
+
 def test_weights_that_cannot_be_loaded_are_an_error_not_a_fallback(tmp_path):
     _save_tiny(tmp_path / "weights" / "hyenadna-small-32k")
     case = make_case("splice-hyenadna-binary", "small-32k")
-    with pytest.raises(DataError, match=r"another architecture: embeddings\.word_embeddings\.weight is of shape \(16, 128\), small-32k needs \(16, 256\)"):
+    with pytest.raises(DataError, match=r"another architecture: 'embeddings\.word_embeddings\.weight' has shape \(16, 128\), expected \(16, 256\)"):
         open_session(case, tmp_path, data=tmp_path)
 
 

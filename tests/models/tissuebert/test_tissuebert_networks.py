@@ -100,6 +100,12 @@ def test_the_region_model_reads_states_and_ignores_padding():
     torch.testing.assert_close(out[1], network(tokens, padded)[1], rtol=0, atol=1e-5)
 
 
+def test_a_read_of_padding_alone_is_refused_by_the_region_model():
+    tokens = draw_tokens((9, 0, 3), 9)
+    with pytest.raises(ValueError, match="read 1 of the batch has no token: every position is padding"):
+        RegionNetwork(SMALL_REGION)(tokens, torch.zeros_like(tokens))
+
+
 def test_cpg_dropout_hides_states_in_training_only():
     network = RegionNetwork(replace(SMALL_REGION, cpg_dropout=1.0, dropout=0.0))
     tokens, states = draw_tokens((9,), 9), torch.ones(1, 9, dtype=torch.uint8)

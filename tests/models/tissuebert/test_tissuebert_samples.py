@@ -83,6 +83,14 @@ def test_documented_conditions_read_the_users_files(tmp_path):
     assert set(session.evaluate()) == {"accuracy", "macro_f1", "top3_accuracy"}
 
 
+def test_a_tested_sample_is_not_trained_on(tmp_path):
+    data = write_files(tmp_path)
+    (tmp_path / "tissuebert" / "train.csv").write_text("filename,tissue_index\ntrain0.npz,0\ntrain1.npz,1\ntest3.npz,1\n")
+    session = open_tiny(tissuebert_file, "bottleneck2048", tmp_path, preset=Preset.DOCUMENTED, data=data)
+    assert (session.conditions["n_train"], session.conditions["n_test"]) == (2, 4)
+    assert session.card.dropped == {"training samples whose file is in test": 1, "training samples whose name is in test": 0}
+
+
 def write_files(tmp_path, regions=300):
     """Four samples a part: tissue 0 methylated, tissue 1 not."""
     folder = tmp_path / "tissuebert"
@@ -91,7 +99,14 @@ def write_files(tmp_path, regions=300):
         rows = ["filename,tissue_index"]
         for number in range(4):
             states = np.full((regions, 150), number % 2, dtype=np.uint8)
-            np.savez(folder / f"{part}{number}.npz", dna_tokens=np.ones((regions, 150), np.int32), methylation=states)
+            np.savez(
+                folder / f"{part}{number}.npz",
+                dna_tokens=np.ones((regions, 150), np.int32),
+                methylation=states,
+                region_ids=np.arange(regions).astype(str),
+                tissue_label=np.eye(119)[number % 2],
+                sample_name=f"{part}{number}",
+            )
             rows.append(f"{part}{number}.npz,{number % 2}")
         (folder / f"{part}.csv").write_text("\n".join(rows) + "\n")
     return tmp_path

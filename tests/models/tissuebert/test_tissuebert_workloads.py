@@ -1,8 +1,10 @@
 """Read-level workloads: declarations, recipes by preset, real and synthetic reads, streaming, quality."""
 
 import math
+import tracemalloc
 from dataclasses import replace
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -17,6 +19,7 @@ from models.tissuebert.bert import BertShape, DocumentedBert, TissueBert
 from models.tissuebert.data import open_reads
 from models.tissuebert.quality import compute_macro_f1, count_confusions, score_classes, score_given_classes
 from models.tissuebert.recipes import Rows, resolve
+from models.tissuebert.region import RegionShape
 from models.tissuebert.task import ReadSession, ReadTask
 from models.workload import Resources
 
@@ -122,6 +125,7 @@ def test_standard_reads_real_reads(real_data, tmp_path):
     )
     assert session.conditions["dataset"] == "methylbert-reads"
     assert (session.conditions["n_train"], session.conditions["n_test"]) == (640, 160)
+    assert session.card.dropped == {"training reads of a fragment in test": 430, "training reads equal to a test read": 3}
     assert session.infer() == 32
     assert "groups" in session.evaluate()["accuracy"].how
     assert list(session.curves) == ["confusion_N", "confusion_T"]
@@ -153,6 +157,53 @@ def test_documented_region_data_are_the_users_files(tmp_path):
         tissuebert_region.identify(case, None)
     with pytest.raises(MissingData, match=r"tissuebert/train\.csv: not found"):
         tissuebert_region.identify(case, tmp_path)
+
+
+def write_hdf5(folder, part, samples, regions):
+    with h5py.File(folder / f"{part}.h5", "w") as file:
+        file.create_dataset("dna_tokens", data=np.tile(np.arange(regions, dtype=np.uint8)[:, None] % 64, (samples, 1, 150)))
+        file.create_dataset("methylation", data=np.full((samples, regions, 150), 2, np.uint8))
+        names = [f"{part}{number}" for number in range(samples)]
+        labels = np.arange(samples) % 22
+        file.attrs.update({"n_regions_per_file": regions, "seq_length": 150, "n_tissues": 22, "tissue_labels": labels, "sample_names": names})
+
+
+def test_documented_reads_are_opened_at_few_bytes_a_row(tmp_path):
+    """175 files of 51,089 regions are 9 million test rows: row numbers, labels and samples of theirs fit, tokens and states do not."""
+    folder, samples, regions = tmp_path / "tissuebert", 100, 1_000
+    folder.mkdir()
+    write_hdf5(folder, "train", 2, regions)
+    write_hdf5(folder, "test", samples, regions)
+    case = make_case(tissuebert_region, "documented", Preset.DOCUMENTED)
+    resolved = resolve(tissuebert_region.recipes["documented"], case)
+    tracemalloc.start()
+    data = open_reads(resolved, case, tmp_path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    groups = np.asarray(data.groups)
+    assert (len(data.label), len(groups), data.label[-1], groups[-1]) == (100_000, 100_000, 99 % 22, 99)
+    assert peak < 60 * samples * regions  # of which 10 are the buffer that hashes the files; tokens and states are 300 bytes a row
+
+
+def test_a_documented_region_run_trains_and_scores_at_few_bytes_a_row(tmp_path):
+    folder, samples, regions = tmp_path / "tissuebert", 30, 200
+    folder.mkdir()
+    write_hdf5(folder, "train", 2, regions)
+    write_hdf5(folder, "test", samples, regions)
+    small = RegionShape(hidden=16, layers=1, heads=1, feed_forward=16, head=16)
+    recipes = {name: replace(recipe, shape=small) for name, recipe in tissuebert_region.recipes.items()}
+    workload, case = replace(tissuebert_region, recipes=recipes), make_case(tissuebert_region, "documented", Preset.DOCUMENTED)
+    session = workload.open(case, Resources(device=CPU, data=tmp_path, batch=None, seed=1, cache=tmp_path))
+    history = session.fit(lambda *_: None)
+    rows = samples * regions
+    assert (session.conditions["n_train"], session.conditions["n_test"], len(history.train_loss)) == (2 * regions, rows, 1)
+    tracemalloc.start()
+    scores = session.evaluate()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 500 * rows  # 200 resamples at a time would be 1,600 bytes a row
+    assert (scores["accuracy"].n, scores["accuracy"].how) == (rows, "percentile bootstrap, 200 resamples of 30 groups")
+    assert sum(map(sum, session.curves.values())) == rows
 
 
 def test_quality_equals_scikit_learns():

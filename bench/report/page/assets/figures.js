@@ -31,7 +31,9 @@ class Figures {
     for (const plot of PLOTS) {
       const controls = this.#choose(plot);
       const made = plot.make(this.rows, this.choices[plot.id], this.store.core);
-      if (made.why) absent.push(`${plot.title} Left out: ${made.why}.`);
+      // what another choice may show keeps its controls
+      if (made.why && controls.some(({ options }) => options.length > 1)) made.stuck = true;
+      else if (made.why) absent.push(`${plot.title} Left out: ${made.why}.`);
       await this.#place(plot, controls, made);
     }
     document.getElementById('absent').replaceChildren(...absent.map((line) => element('p', { class: 'absent' }, line)));
@@ -50,15 +52,16 @@ class Figures {
 
   async #place(plot, controls, made) {
     document.getElementById(`plot-${plot.id}`)?.remove();
-    if (made.why) return;
+    if (made.why && !made.stuck) return;
     const canvas = element('div', { class: 'canvas' });
     const figure = element(
       'figure', { id: `plot-${plot.id}` }, element('h3', {}, plot.title),
       element('div', { class: 'controls' }, ...controls.filter(({ options }) => options.length > 1).map((control) => this.#makeSelect(plot, control))),
-      canvas, element('figcaption', {}, made.answer),
+      canvas, element('figcaption', {}, made.stuck ? `Nothing to draw: ${made.why}.` : made.answer),
     );
     const next = PLOTS.slice(PLOTS.indexOf(plot) + 1).map(({ id }) => document.getElementById(`plot-${id}`)).find(Boolean);
     document.getElementById('figures').insertBefore(figure, next ?? null);
+    if (made.stuck) return;
     const many = (made.spec.layer ?? [made.spec]).some((layer) => (layer.data?.values.length ?? 0) > 1500);
     const spec = { $schema: 'https://vega.github.io/schema/vega-lite/v6.json', width: 'container', autosize: { type: 'fit', contains: 'padding' }, description: `${plot.title} ${made.answer}`, ...made.spec };
     const options = { actions: false, ast: true, renderer: many ? 'canvas' : 'svg', defaultStyle: false, config: this.#readTheme(Math.floor(canvas.clientWidth / (plot.legendWidth ?? 150))), tooltip: { disableDefaultStyle: true, theme: 'own' } };

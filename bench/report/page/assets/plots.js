@@ -35,7 +35,8 @@ function findFront(points, higher) {
   return front.reverse();
 }
 
-const groupOf = (row) => `${row.metric} on ${row.data}${row.synthetic ? ' (synthetic twin)' : ''}, ${row.phase}, ${row.preset}, ${row.device}${row.emulated ? ' (emulated)' : ''}`;
+// The same groups as those of the ranks, on one device
+const groupOf = (row) => `${row.metric} on ${row.data}${row.synthetic ? ' (synthetic twin)' : ''}${row.problem ? `, ${row.problem}` : ''}, ${row.phase}, ${row.preset}, ${row.device}${row.emulated ? ' (emulated)' : ''}`;
 
 const pareto = {
   id: 'pareto',
@@ -66,6 +67,14 @@ const pareto = {
   },
 };
 
+// What ran out of memory on a GPU stands at the limit of its card. Emulated runs say nothing of memory
+function findCrosses(rows, profiles) {
+  const limits = new Map(profiles.map(({ name, gib }) => [name, gib && (gib * 2 ** 30) / 1e9]));
+  return rows.filter((row) => row.outcome === 'oom' && row.batch && row.gpu && !row.emulated && limits.get(row.profile)).map((row) => ({
+    name: `${tip(row)}: out of memory`, family: row.family, batch: row.batch, memory: limits.get(row.profile), device: row.device,
+  }));
+}
+
 const memory = {
   id: 'memory',
   title: 'How much GPU memory does a batch take, and which card holds it?',
@@ -74,24 +83,32 @@ const memory = {
       name: tip(row), family: row.family, batch: row.batch, memory: row.device_memory[0], outcome: row.outcome, twin: Boolean(row.synthetic), device: row.device,
       line: `${tip(row).replace(/batch\d+/, '')} ${row.device}`, // variants that differ in their batch alone are one line
     }));
-    if (!points.length) return { why: "no record here measured a GPU's memory; the memory of a process on a CPU stands in the table" };
+    const crosses = findCrosses(rows, core.profiles);
+    if (!points.length && !crosses.length) return { why: "no record here measured a GPU's memory; the memory of a process on a CPU stands in the table" };
     const most = Math.max(...points.map((p) => p.memory));
     const titles = new Map();
     for (const { title, gib } of core.profiles) if (gib) titles.set(gib, [...(titles.get(gib) ?? []), title.replace(/ \d+ GB.*| GPU.*/, '').replace('NVIDIA ', '')]);
     const limits = [...titles].map(([gib, names]) => ({ memory: (gib * 2 ** 30) / 1e9, label: `${gib} GiB: ${unique(names).join(', ')}` }));
     const smallest = limits.filter((limit) => limit.memory >= most).sort((a, b) => a.memory - b.memory)[0];
-    const batches = unique(points.map((p) => p.batch));
+    const batches = unique([...points, ...crosses].map((p) => p.batch));
     const scale = log('batch', batches, 'd');
     if (batches.length <= 8) scale.axis.values = batches;
     const x = field('batch', 'quantitative', scale);
-    const y = field('memory', 'quantitative', log('peak of the whole device, GB', [...points, ...limits].map((p) => p.memory), '~r'));
+    const y = field('memory', 'quantitative', log('peak of the whole device, GB', [...points, ...crosses, ...limits].map((p) => p.memory), '~r'));
+    const largest = points.length ? `The largest takes ${formatNumber(most)} GB${smallest ? `; the smallest card that holds all that ran: ${smallest.label}` : ''}. ` : '';
+    const failed = crosses.length ? ` ${crosses.length} ran out of memory: a cross at the limit of the card.` : '';
     return {
-      answer: `The largest takes ${formatNumber(most)} GB${smallest ? `; the smallest card that holds all: ${smallest.label}` : ''}. Lines are the cards' limits.`,
+      answer: `${largest}Lines are the cards' limits.${failed}`,
       spec: { height: 340, layer: [
         { data: { values: limits }, mark: { type: 'rule', strokeDash: [4, 4], opacity: 0.6 }, encoding: { y, color: { value: 'gray' } } },
         { data: { values: limits }, mark: { type: 'text', align: 'left', dx: 4, dy: -5, fontSize: 10, opacity: 0.9 }, encoding: { x: { value: 0 }, y, text: { field: 'label' } } },
-        { data: { values: points }, mark: { type: 'line', opacity: 0.3 }, encoding: { x, y, detail: field('line', 'nominal'), color: field('family', 'nominal', { legend: LEGEND }) } },
-        { data: { values: points }, mark: { type: 'point', filled: true, size: 60 }, encoding: { x, y, opacity: NOT_REAL, color: field('family', 'nominal', { legend: LEGEND }), tooltip: [{ field: 'name', title: 'record' }, { field: 'device' }, { field: 'batch' }, { field: 'memory', title: 'GB' }] } },
+        ...(points.length ? [
+          { data: { values: points }, mark: { type: 'line', opacity: 0.3 }, encoding: { x, y, detail: field('line', 'nominal'), color: field('family', 'nominal', { legend: LEGEND }) } },
+          { data: { values: points }, mark: { type: 'point', filled: true, size: 60 }, encoding: { x, y, opacity: NOT_REAL, color: field('family', 'nominal', { legend: LEGEND }), tooltip: [{ field: 'name', title: 'record' }, { field: 'device' }, { field: 'batch' }, { field: 'memory', title: 'GB' }] } },
+        ] : []),
+        ...(crosses.length ? [
+          { data: { values: crosses }, mark: { type: 'point', shape: 'cross', angle: 45, filled: true, size: 120 }, encoding: { x, y, color: field('family', 'nominal', { legend: LEGEND }), tooltip: [{ field: 'name', title: 'record' }, { field: 'device' }, { field: 'batch' }, { field: 'memory', title: 'more than GB' }] } },
+        ] : []), // an empty layer is a barrier to screen readers
       ] },
     };
   },
@@ -100,13 +117,13 @@ const memory = {
 const documented = {
   id: 'documented',
   title: 'How far from the documents are the measurements?',
-  controls: () => [{ name: 'which', label: 'Claims', options: ['with a verdict', 'not comparable too'] }],
+  controls: (rows, core) => (core.claims.length ? [{ name: 'which', label: 'Claims', options: ['with a verdict', 'not comparable too'] }] : []),
   make(rows, { which }, core) {
     const all = core.claims.map(([id, workload, metric, claimed, value, low, high, verdict]) => ({
       id, metric, claimed, value, verdict, ratio: value / claimed, low: (low ?? value) / claimed, high: (high ?? value) / claimed,
     })).filter((point) => which !== 'with a verdict' || point.verdict !== 'not comparable');
     const points = all.filter((point) => point.ratio > 0 && Number.isFinite(point.ratio));
-    if (!points.length) return { why: 'no claim has a measured number beside it yet' };
+    if (!points.length) return { why: `no claim${core.claims.length ? ' of this choice' : ''} has a measured number beside it yet` };
     for (const point of points) if (point.low <= 0) point.low = point.ratio;
     const x = field('ratio', 'quantitative', log('measured / documented', [1, ...points.flatMap((p) => [p.low, p.high])], '~r'));
     const y = field('id', 'nominal', { sort: { field: 'ratio' }, axis: { title: null, labelLimit: 220 } });
@@ -125,7 +142,7 @@ const documented = {
 };
 
 const arithmetic = (row) => row.flops[0] / (row.step_ms[0] / 1e3);
-const counted = (row) => ['flops', 'bytes', 'step_ms'].every((key) => measured(row, key));
+const counted = (row) => !row.emulated && ['flops', 'bytes', 'step_ms'].every((key) => measured(row, key));
 
 // A roof for each precision: what the memory can feed, up to what the arithmetic can do. The device's profile gives both
 function findRoofs({ peaks, bandwidth }, precisions, intensities) {

@@ -9,15 +9,19 @@ const COLUMNS = [
   { key: 'quality', title: 'quality', quantity: true },
   { key: 'speed', title: 'samples/s', quantity: true },
   { key: 'data', title: 'data', text: true },
+  { key: 'problem', title: 'test', text: true, same: true },
   { key: 'phase', title: 'phase', text: true, same: true },
   { key: 'precision', title: 'precision', text: true, same: true },
   { key: 'device', title: 'device', text: true, same: true },
   { key: 'attention', title: 'attention', text: true, same: true },
   { key: 'division', title: 'division', text: true, same: true },
   { key: 'preset', title: 'preset', text: true, same: true },
+  { key: 'image', title: 'image', text: true, same: true },
   { key: 'batch', title: 'batch' },
   { key: 'wall', title: 'training s', quantity: true },
   { key: 'best', title: 'to best s', quantity: true },
+  { key: 'moment', title: 'to documented s', text: true },
+  { key: 'documented', title: 'documented', text: true },
   { key: 'allocated', title: 'allocated GB', quantity: true },
   { key: 'reserved', title: 'reserved GB', quantity: true },
   { key: 'device_memory', title: 'device GB', quantity: true },
@@ -133,7 +137,13 @@ class Table {
       if (column.key === 'name') return element('th', { scope: 'row' }, ...content);
       return element('td', { class: column.text ? null : 'number' }, ...content);
     });
-    return element('tr', { 'data-outcome': row.outcome }, ...cells);
+    const open = ({ target, currentTarget }) => {
+      if (target.closest('a') || !getSelection().isCollapsed) return; // who selects text wants to copy it
+      const link = currentTarget.querySelector('a');
+      link.focus(); // where the focus returns to when the record closes
+      link.click();
+    };
+    return element('tr', { 'data-outcome': row.outcome, onclick: open }, ...cells);
   }
 
   #makeCell(row, column) {
