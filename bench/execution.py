@@ -113,7 +113,7 @@ class Execution:
         self._keep(window, samples=sum(samples))
         if not plan.settled:
             self.measurements["warm_up_settled"] = Quantity.missing("", f"step time still drifted after {plan.warmup_steps} warm-up steps")
-        self._use_of_peak(step)
+        self._use_of_peak(step, mean_samples=sum(samples) / (len(samples) * plan.steps_per_round))
 
     def fit(self, session: Session) -> None:
         """The full recipe as one round: wall time, time to the best epoch, loss curves, weights."""
@@ -192,11 +192,12 @@ class Execution:
         self.measurements |= window.measurements(samples)
         self.findings += window.findings
 
-    def _use_of_peak(self, step: Callable[[], int]) -> None:
-        work = count_work(step)
-        step_ms = self.measurements["step_ms"].value
-        if step_ms is not None:
-            self.measurements |= work | utilise(work, step_ms / 1e3, self.settings.profile, self.case.precision)
+    def _use_of_peak(self, step: Callable[[], int], mean_samples: float) -> None:
+        work = count_work(step, mean_samples)
+        speed = self.measurements["samples_per_s"].value
+        if speed:
+            # the mean step's time by its samples: rounds may hold more or fewer short batches than the median of step_ms has
+            self.measurements |= work | utilise(work, mean_samples / speed, self.settings.profile, self.case.precision)
 
     def _keep_curves(self, history: History) -> None:
         self.curves |= {"train_loss": list(history.train_loss), "epoch_end_s": list(history.seconds)}

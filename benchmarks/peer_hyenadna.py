@@ -1,16 +1,15 @@
 """HyenaDNA of the suite against the published way to compute it: `python benchmarks/peer_hyenadna.py`.
 
 Same weights, rows and optimiser steps; the peer is plain_hyenadna.py, whose filter network runs at every call and whose transform is exactly
-twice the sequence long. Closed is the suite's operator in float32, open the same under bfloat16 autocast. Lanes alternate in one
-process, in random order within each round; a ratio is taken within a round, and the table gives the median over rounds with its interval.
-Exit code 1 when the closed lane is slower than the peer, the open lane misses 1.5 times the peer, or a loss departs by more than 1 %.
+twice the sequence long. Closed is the suite's operator in float32, open the same under bfloat16 autocast where the hardware has it.
+Exit code 1 when a lane surely does not keep what benchmarks.contest.judge asks of it, the open lane's aim of 1.5 times the peer on a CPU included.
 """
 
 from __future__ import annotations
 
-import argparse
 import sys
-from collections.abc import Callable
+from argparse import Namespace
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -20,7 +19,9 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script, from the checkout
 
 from bench.case import Precision
-from benchmarks.peer_training import Contest, Lane, Result, compete, format_ratio, report_results
+from benchmarks.contest import Contest, Entry, Lane
+from benchmarks.contest_command import Place, make_parser, open_place, run_contests
+from benchmarks.footprint import choose_open_precision
 from benchmarks.plain_hyenadna import make_plain_backbone
 from datasets.splice_twin import make_splice_twin
 from models.hyenadna.heads import HyenaPredictor, make_delta_head
@@ -28,10 +29,9 @@ from models.hyenadna.network import CONFIGS
 from models.splice.tasks import VariantBatch
 from models.training import autocast
 
-CPU = torch.device("cpu")
+LANES = (Lane.PEER, Lane.CLOSED, Lane.OPEN)
 AIM = 1.5
 """Times the peer that the open lane is to reach."""
-LOSS_TOLERANCE = 0.01
 WORKS = ("inference", "training")
 
 
@@ -43,17 +43,19 @@ class Answers(nn.Module):
         self.predictions = predictions
 
 
-def prepare(work: str, model: str, rows: int, batch: int, length: int) -> Contest:
+def prepare(work: str, model: str, rows: int, batch: int, length: int, place: Place | None = None) -> Contest:
     """One contest on `rows` random splice variants of `length` nucleotides; each lane sees them in the same order."""
+    place = place or open_place("cpu")
+    device = place.device
     twin = make_splice_twin(max(40, 3 * rows), length)
-    data = VariantBatch(*(tensor[:rows] for tensor in VariantBatch.of(twin)))
+    data = VariantBatch(*(tensor[:rows].to(device) for tensor in VariantBatch.of(twin)))
     parts = [VariantBatch(*(tensor[start : start + batch] for tensor in data)) for start in range(0, rows, batch)]
     # made once, outside the clock; a training starts from the first weights again, in every lane alike
-    models = {lane: make_model(model, lane) for lane in Lane}
+    models = {lane: make_model(model, lane).to(device) for lane in LANES}
     first = {name: tensor.clone() for name, tensor in models[Lane.PEER].state_dict().items()}
 
-    def enter(lane: Lane) -> Callable[[int], nn.Module]:
-        precision = Precision.BF16 if lane is Lane.OPEN else Precision.FP32
+    def enter(lane: Lane) -> Entry:
+        precision = choose_open_precision(device) if lane is Lane.OPEN else Precision.FP32
 
         def go(seed: int) -> nn.Module:
             if work == "inference":
@@ -61,13 +63,22 @@ def prepare(work: str, model: str, rows: int, batch: int, length: int) -> Contes
             models[lane].load_state_dict(first)
             return train(models[lane], parts, precision, seed)
 
-        return go
+        return Entry(run=go, precision=precision, how="the filter network runs at every call" if lane is Lane.PEER else "")
 
     def measure_loss(result: nn.Module) -> float:
         answers = result if isinstance(result, Answers) else infer(result, parts, Precision.FP32)
         return float(F.mse_loss(answers.predictions, data.target))
 
-    return Contest(f"{work} {model}", "variants", rows, {lane: enter(lane) for lane in Lane}, measure_loss)
+    return Contest(
+        name=f"hyenadna {model} {work}",
+        unit="variants",
+        samples=rows,
+        lanes={lane: enter(lane) for lane in LANES},
+        measure_loss=measure_loss,
+        aim=AIM,
+        device=device,
+        profile=place.profile,
+    )
 
 
 def make_model(name: str, lane: Lane) -> HyenaPredictor:
@@ -82,7 +93,7 @@ def make_model(name: str, lane: Lane) -> HyenaPredictor:
 def infer(model: nn.Module, parts: list[VariantBatch], precision: Precision) -> Answers:
     """Predictions of every row."""
     model.eval()
-    with torch.inference_mode(), autocast(CPU, precision):
+    with torch.inference_mode(), autocast(parts[0].alternative.device, precision):
         return Answers(torch.cat([model(part.alternative, part.bases).float() for part in parts]))
 
 
@@ -92,7 +103,7 @@ def train(model: nn.Module, parts: list[VariantBatch], precision: Precision, see
     torch.manual_seed(seed)
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0.01)
     for part in parts:
-        with autocast(CPU, precision):
+        with autocast(part.alternative.device, precision):
             loss = F.mse_loss(model(part.alternative, part.bases).float(), part.target)
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
@@ -100,49 +111,20 @@ def train(model: nn.Module, parts: list[VariantBatch], precision: Precision, see
     return model
 
 
-def judge(result: Result) -> list[str]:
-    """What the lane does not keep of its promise; speed is judged where there are rounds enough for an interval."""
-    failures = []
-    speed, loss = result.speed_ratio, result.loss_ratio
-    if result.lane is Lane.CLOSED and speed.high is not None and speed.high < 1:
-        failures.append("slower than the peer")
-    if result.lane is Lane.OPEN and speed.high is not None and speed.high < AIM:
-        failures.append(f"less than {AIM} times the peer")
-    if loss.value is None or abs(loss.value - 1) > LOSS_TOLERANCE:
-        failures.append("loss differs from the peer's")
-    return failures
-
-
-def format_table(results: list[Result]) -> str:
-    """The results as fixed-width text."""
-    lines = [f"{'work':<22} {'lane':<18} {'variants/s':>10}  {'against the peer':<22} {'loss ratio':>10}  verdict"]
-    for r in results:
-        verdict = ", ".join(judge(r)) or ("reference" if r.lane is Lane.PEER else "ok" if r.speed_ratio.low is not None else "too few rounds")
-        ratio = format_ratio(r.speed_ratio)
-        lines.append(f"{r.workload:<22} {r.lane:<18} {r.samples_per_s.value:>10,.1f}  {ratio:<22} {r.loss_ratio.value:>10.4f}  {verdict}")
-    return "\n".join(lines)
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Runs the contests, prints the table and returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("--work", choices=WORKS, help="only this one (default: both)")
     parser.add_argument("--model", choices=list(CONFIGS), default="small-32k", help="size of the backbone (default: small-32k)")
     parser.add_argument("--rows", type=int, default=16, metavar="N", help="variants per lane and round (default: 16)")
     parser.add_argument("--batch", type=int, default=8, metavar="N", help="variants per step (default: 8)")
     parser.add_argument("--length", type=int, default=501, metavar="N", help="nucleotides per variant, odd (default: 501)")
-    parser.add_argument("--rounds", type=int, default=9, metavar="N", help="rounds (default: 9; an interval takes 6)")
-    parser.add_argument("--threads", type=int, default=1, metavar="N", help="torch threads (default: 1)")
-    parser.add_argument("--json", action="store_true", help="one JSON document instead of the table")
-    options = parser.parse_args(arguments)
-    if min(options.rows, options.batch, options.rounds, options.threads) < 1:
-        parser.error("--rows, --batch, --rounds and --threads must be at least 1")
-    torch.set_num_threads(options.threads)
-    results: list[Result] = []
-    for work in [options.work] if options.work else WORKS:
-        print(f"{work}: {options.rounds} rounds of {len(Lane)} lanes ...", file=sys.stderr, flush=True)
-        results += compete(prepare(work, options.model, options.rows, options.batch, options.length), options.rounds)
-    return report_results(results, judge, format_table, as_json=options.json)
+
+    def prepare_all(options: Namespace, place: Place) -> Iterator[Contest]:
+        for work in [options.work] if options.work else WORKS:
+            yield prepare(work, options.model, options.rows, options.batch, options.length, place)
+
+    return run_contests(parser, prepare_all, arguments)
 
 
 if __name__ == "__main__":

@@ -1,51 +1,31 @@
 """Inference of the base splice model against its published form: `python benchmarks/peer_splice_base.py`.
 
-Same weights, same variant: the published form pads every convolution over the whole 12,001 nt window and cuts the padding off at the end;
-ours computes without padding, and only what the scores within 50 nt need. Lanes alternate in one process, in random order within each
-round; a ratio is taken within a round. Exit code 1 when ours is not faster or an output differs.
+Same weights, same variant, float32: the published form pads every convolution over the whole 12,001 nt window and cuts the padding off at
+the end; ours computes without padding, and only what the scores within 50 nt need. Probabilities must agree before anything is timed. Exit
+code 1 when ours is surely not faster.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import random
 import sys
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from argparse import Namespace
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script, from the checkout
 
-from bench.case import ExitCode, Quantity
-from bench.measure.clock import synchronise
-from benchmarks.peer_training import take_median
+from benchmarks.contest import Contest, Entry, Lane
+from benchmarks.contest_command import Place, make_parser, open_place, run_contests
 from datasets.base_windows import BEYOND, SCAN
 from models.splice.base.network import SPLICEAI_10K, Architecture, SpliceAI, crop
 
 TOLERANCE = 1e-5
 """Largest difference of a probability, float32."""
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """Sequences per second of either form, how many times faster ours is, and the largest difference of their outputs."""
-
-    published: Quantity
-    ours: Quantity
-    speed_ratio: Quantity
-    largest_difference: float
-
-    @property
-    def failures(self) -> list[str]:
-        """What is not as promised; of the speed nothing is said with too few rounds for an interval."""
-        slow = ["not faster than the published form"] if self.speed_ratio.low is not None and self.speed_ratio.low <= 1 else []
-        return slow + (["outputs differ"] if self.largest_difference > TOLERANCE else [])
+Predict = Callable[[], Tensor]
 
 
 def predict_as_published(state: Mapping[str, Tensor], architecture: Architecture, x: Tensor) -> Tensor:
@@ -72,52 +52,59 @@ def predict_as_published(state: Mapping[str, Tensor], architecture: Architecture
     return convolve(crop(skip, skip.shape[-1] - architecture.context), "final_conv").softmax(dim=1)
 
 
-def compete(architecture: Architecture, rounds: int, batch: int, device: torch.device) -> Result:
-    """Both forms once a round on `batch` random sequences, after one pass each outside the clock. Random weights: speed does not depend on them."""
+def prepare(architecture: Architecture, batch: int, place: Place | None = None) -> Contest:
+    """Both forms on `batch` random sequences. Random weights: speed does not depend on them. Raises ValueError when an output differs."""
+    place = place or open_place("cpu")
+    lanes = make_lanes(architecture, batch, place.device)
+    check_agreement(lanes)
+    ways = {Lane.PEER: "padded over the whole window, as published", Lane.OPEN: "no padding, the scanned positions only"}
+    return Contest(
+        name="splice base model",
+        unit="sequences",
+        samples=batch,
+        lanes={lane: Entry(run=_run(predict), how=ways[lane]) for lane, predict in lanes.items()},
+        agreement=f"probabilities agree within {TOLERANCE:g}, checked before timing",
+        device=place.device,
+        profile=place.profile,
+    )
+
+
+def make_lanes(architecture: Architecture, batch: int, device: torch.device) -> Mapping[Lane, Predict]:
+    """Each form's way to probabilities [B, 3, 101] within 50 nt of the variant."""
     torch.manual_seed(0)
     model = SpliceAI(architecture).eval().to(device)
     codes = torch.randint(4, (batch, architecture.context + 2 * BEYOND + 1))
     window = F.one_hot(codes, 4).transpose(1, 2).float().contiguous().to(device)
     near = crop(window, architecture.context + 2 * SCAN + 1).contiguous()
-    lanes: dict[str, Callable[[], Tensor]] = {
-        "published": lambda: crop(predict_as_published(model.state_dict(), architecture, window), 2 * SCAN + 1),
-        "ours": lambda: model(near),
-    }
-    order, seconds = random.Random(0), {name: list[float]() for name in lanes}
+    return {Lane.PEER: lambda: crop(predict_as_published(model.state_dict(), architecture, window), 2 * SCAN + 1), Lane.OPEN: lambda: model(near)}
+
+
+def check_agreement(lanes: Mapping[Lane, Predict]) -> None:
+    """Raises ValueError when a probability differs by more than 1e-5."""
     with torch.inference_mode():
-        difference = float((lanes["published"]() - lanes["ours"]()).abs().max())
-        for _ in range(rounds):
-            for name in order.sample(list(lanes), len(lanes)):
-                began = time.perf_counter()
-                lanes[name]()
-                synchronise(device)
-                seconds[name].append(time.perf_counter() - began)
-    published, ours = (take_median([batch / s for s in seconds[name]], "sequences/s") for name in ("published", "ours"))
-    ratio = take_median([theirs / own for theirs, own in zip(seconds["published"], seconds["ours"], strict=True)], "x published form")
-    return Result(published, ours, ratio, difference)
+        difference = float((lanes[Lane.PEER]() - lanes[Lane.OPEN]()).abs().max())
+    if difference > TOLERANCE:
+        raise ValueError(f"probabilities differ by {difference:.2g}; nothing to compare")
+
+
+def _run(predict: Predict) -> Callable[[int], nn.Module]:
+    def run(_: int) -> nn.Module:
+        with torch.inference_mode():
+            predict()
+        return nn.Identity()  # outputs were compared beforehand
+
+    return run
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs the contest, prints it and returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=9, metavar="N", help="rounds (default: 9; an interval takes 6)")
+    """Runs the contest, prints the table and returns the exit code."""
+    parser = make_parser(__doc__)
     parser.add_argument("--batch", type=int, default=1, metavar="N", help="sequences at a time (default: 1)")
-    parser.add_argument("--threads", type=int, default=1, metavar="N", help="torch threads on a CPU (default: 1)")
-    parser.add_argument("--device", default="cpu", metavar="D", help="cpu or cuda (default: cpu)")
-    parser.add_argument("--json", action="store_true", help="one JSON document instead of text")
-    options = parser.parse_args(arguments)
-    if min(options.rounds, options.batch, options.threads) < 1:
-        parser.error("--rounds, --batch and --threads must be at least 1")
-    torch.set_num_threads(options.threads)
-    result = compete(SPLICEAI_10K, options.rounds, options.batch, torch.device(options.device))
-    if options.json:
-        print(json.dumps(asdict(result) | {"failures": result.failures}, indent=1, allow_nan=False))
-    else:
-        ratio = result.speed_ratio
-        interval = "" if ratio.low is None else f" [{ratio.low:.2f}, {ratio.high:.2f}]"
-        print(f"published form {result.published.value:.3g}, ours {result.ours.value:.3g} sequences/s: {ratio.value:.2f}{interval} times as fast ({ratio.how})")
-        print(f"largest difference of a probability {result.largest_difference:.1e}; " + (", ".join(result.failures) or "ok"))
-    return ExitCode.VERDICT_FAILED if result.failures else ExitCode.OK
+
+    def prepare_one(options: Namespace, place: Place) -> Iterator[Contest]:
+        yield prepare(SPLICEAI_10K, options.batch, place)
+
+    return run_contests(parser, prepare_one, arguments)
 
 
 if __name__ == "__main__":

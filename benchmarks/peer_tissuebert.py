@@ -1,16 +1,15 @@
 """TissueBERT's training throughput against transformers in a plain DataLoader loop: `python benchmarks/peer_tissuebert.py`.
 
 The peer is transformers' BertModel with eager attention, AdamW as it comes and `loss.item()` at every step, in float32. Every lane starts
-from the same weights and trains the documented size on the same reads of the twin. Lanes alternate in one process, in random order within
-each round; ratios are taken within a round, and the table gives their median with its interval. Exit code 1 when the closed lane is slower
-than the peer, the open lane below the aim of 2.5 times, or the test loss differs.
+from the same weights and trains the documented size on the same reads of the twin. Exit code 1 when a lane surely does not keep what
+benchmarks.contest.judge asks of it, the open lane's aim of 2.5 times the peer on a CPU included.
 """
 
 from __future__ import annotations
 
-import argparse
 import sys
-from collections.abc import Mapping
+from argparse import Namespace
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,14 +21,15 @@ from torch.utils.data import DataLoader, TensorDataset
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script, from the checkout
 
 from bench.case import Case, Division, Phase, Precision, Preset
-from benchmarks.peer_training import Contest, Lane, Result, compete, format_table, judge, report_results
+from benchmarks.contest import Contest, Entry, Lane
+from benchmarks.contest_command import Place, make_parser, open_place, run_contests
+from benchmarks.footprint import choose_open_precision
 from models.tissuebert.bert import BertShape, DocumentedBert
 from models.tissuebert.data import ReadData, open_reads
 from models.tissuebert.recipes import ResolvedRead, Rows, make_test_model, resolve
 from models.tissuebert.task import ReadSession, ReadTask
 from models.training import Recipe, Task
 
-CPU = torch.device("cpu")
 AIM = 2.5
 """Times the peer's throughput that the open lane is meant to reach on a CPU."""
 TEST_READS = 32
@@ -42,7 +42,7 @@ class FromSameWeights(ReadTask):
     def __init__(self, resolved: ResolvedRead, data: ReadData, weights: Weights | None) -> None:
         """weights: None for those of the network itself."""
         super().__init__(resolved, data)
-        network = self.build()
+        network = self.build()  # a session moves it to its device
         self.weights = {name: tensor.clone() for name, tensor in (weights or network.state_dict()).items()}
 
         def restore() -> nn.Module:
@@ -52,40 +52,55 @@ class FromSameWeights(ReadTask):
         self.build = restore
 
 
-def prepare(batch: int, steps: int, shape: BertShape | None = None) -> Contest:
+def prepare(batch: int, steps: int, shape: BertShape | None = None, place: Place | None = None) -> Contest:
     """Every lane ready to train `steps` batches. shape: the documented one unless a test wants a smaller."""
+    place = place or open_place("cpu")
+    device, opened = place.device, choose_open_precision(place.device)
     lanes: dict[Lane, tuple[ReadSession, ReadData]] = {}
     torch.manual_seed(0)
     weights: Weights | None = None
     recipe = make_test_model(batch)
     recipe = recipe if shape is None else replace(recipe, shape=shape)
-    for lane, division, precision in ((Lane.CLOSED, Division.CLOSED, Precision.FP32), (Lane.OPEN, Division.OPEN, Precision.BF16)):
+    for lane, division, precision in ((Lane.CLOSED, Division.CLOSED, Precision.FP32), (Lane.OPEN, Division.OPEN, opened)):
         case = Case("tissuebert", f"batch{batch}", Phase.TRAIN, Preset.SCALE, division, precision)
         resolved = replace(resolve(recipe, case), rows=Rows(train=steps * batch, test=TEST_READS), streamed=False, regions=64)
         data = open_reads(resolved, case, None)
         task = FromSameWeights(resolved, data, weights)
         weights = task.weights
-        lanes[lane] = (_open(task, data, resolved.recipe.training, precision), data)
+        lanes[lane] = (_open(task, data, resolved.recipe.training, precision, device), data)
     closed, data = lanes[Lane.CLOSED]
     if weights is None or not isinstance(recipe.shape, BertShape):
         raise TypeError("this benchmark knows the test model only")
-    peer = _Peer(DocumentedBert(recipe.shape, "eager"), weights, data, closed._recipe)
+    peer = _Peer(DocumentedBert(recipe.shape, "eager"), weights, data, closed._recipe, device)
 
     def measure_loss(model: nn.Module) -> float:
         tokens, _, label = lanes[Lane.CLOSED if isinstance(model, DocumentedBert) else Lane.OPEN][1].splits.test
         model.eval()
         with torch.inference_mode():
-            return float(F.cross_entropy(model(tokens), label))
+            return float(F.cross_entropy(model(tokens.to(device)), label.to(device)))
 
-    trainings = {Lane.PEER: peer.train, Lane.CLOSED: _Trainer(closed).train, Lane.OPEN: _Trainer(lanes[Lane.OPEN][0]).train}
-    return Contest(f"tissuebert b{batch}", "sequences", steps * batch, trainings, measure_loss)
+    entries = {
+        Lane.PEER: Entry(run=peer.train, how="transformers' BertModel, eager attention, DataLoader"),
+        Lane.CLOSED: Entry(run=_Trainer(closed).train),
+        Lane.OPEN: Entry(run=_Trainer(lanes[Lane.OPEN][0]).train, precision=opened, how="the suite's own network"),
+    }
+    return Contest(
+        name=f"tissuebert b{batch}",
+        unit="sequences",
+        samples=steps * batch,
+        lanes=entries,
+        measure_loss=measure_loss,
+        aim=AIM,
+        device=device,
+        profile=place.profile,
+    )
 
 
 class _Peer:
     """The loop as one would write it with transformers and a DataLoader."""
 
-    def __init__(self, network: nn.Module, weights: Weights, data: ReadData, recipe: Recipe) -> None:
-        self._network, self._weights, self._recipe = network, weights, recipe
+    def __init__(self, network: nn.Module, weights: Weights, data: ReadData, recipe: Recipe, device: torch.device) -> None:
+        self._network, self._weights, self._recipe, self._device = network.to(device), weights, recipe, device
         tokens, _, label = data.splits.train
         self._rows = TensorDataset(tokens.long(), label)
 
@@ -98,7 +113,7 @@ class _Peer:
         total = 0.0
         for tokens, label in DataLoader(self._rows, batch_size=recipe.batch, shuffle=True):
             optimiser.zero_grad()
-            loss = F.cross_entropy(network(tokens), label)
+            loss = F.cross_entropy(network(tokens.to(self._device)), label.to(self._device))
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
             total += loss.item()
@@ -117,36 +132,21 @@ class _Trainer:
         return self._session.model
 
 
-def _open(task: Task, data: ReadData, recipe: Recipe, precision: Precision) -> ReadSession:
-    return ReadSession(task, data.splits, replace(recipe, epochs=1), card=data.card, conditions={}, unit="sequences", device=CPU, precision=precision, seed=0)
-
-
-def find_failures(result: Result) -> list[str]:
-    """What the lane does not keep of its promise; empty when all is well, or when there are too few rounds to say."""
-    high = result.speed_ratio.high
-    below = result.lane is Lane.OPEN and high is not None and high < AIM
-    return [*judge(result), *([f"below the aim of {AIM} times"] if below else [])]
-
-
-def format_failures(results: list[Result]) -> str:
-    """The table, and below it what a lane does not keep."""
-    return "\n".join([format_table(results), *(f"{result.lane}: {failure}" for result in results for failure in find_failures(result))])
+def _open(task: Task, data: ReadData, recipe: Recipe, precision: Precision, device: torch.device) -> ReadSession:
+    recipe = replace(recipe, epochs=1)
+    return ReadSession(task, data.splits, recipe, card=data.card, conditions={}, unit="sequences", device=device, precision=precision, seed=0)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the contest, prints the table and returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__, rounds=7)
     parser.add_argument("--batch", type=int, default=8, choices=(8, 32, 64, 128, 256), help="reads a batch (default: 8)")
     parser.add_argument("--steps", type=int, default=2, metavar="N", help="batches a training (default: 2)")
-    parser.add_argument("--rounds", type=int, default=7, metavar="N", help="rounds (default: 7; an interval takes 6)")
-    parser.add_argument("--threads", type=int, default=1, metavar="N", help="torch threads (default: 1, so that other programs on the machine disturb least)")
-    parser.add_argument("--json", action="store_true", help="one JSON document instead of the table")
-    options = parser.parse_args(arguments)
-    if min(options.rounds, options.threads, options.steps) < 1:
-        parser.error("--rounds, --steps and --threads must be at least 1")
-    torch.set_num_threads(options.threads)
-    results = compete(prepare(options.batch, options.steps), options.rounds)
-    return report_results(results, find_failures, format_failures, as_json=options.json)
+
+    def prepare_one(options: Namespace, place: Place) -> Iterator[Contest]:
+        yield prepare(options.batch, options.steps, place=place)
+
+    return run_contests(parser, prepare_one, arguments)
 
 
 if __name__ == "__main__":

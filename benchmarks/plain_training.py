@@ -21,6 +21,7 @@ from models.training import Recipe
 Loss = Callable[[nn.Module, list[Tensor]], Tensor]
 Rows = DataLoader[tuple[Tensor, ...]]
 Scheduler = torch.optim.lr_scheduler.LRScheduler
+CPU = torch.device("cpu")
 
 
 class PlainGatedBlock(nn.Module):
@@ -66,16 +67,23 @@ def make_plain_predictor(suites: ValidatedDeltaPredictor) -> ValidatedDeltaPredi
     return plain
 
 
-def train_plain(model: nn.Module, loss_of: Loss, train: TensorDataset, validation: TensorDataset | None, recipe: Recipe) -> None:
-    """Trains in place; with `keep_best`, the epoch of the best validation loss is left in the model."""
+def train_plain(
+    model: nn.Module, loss_of: Loss, train: TensorDataset, validation: TensorDataset | None, recipe: Recipe, device: torch.device = CPU
+) -> None:
+    """Trains in place; with `keep_best`, the epoch of the best validation loss is left in the model. Rows are on the CPU, the model on `device`.
+
+    Raises ValueError for a recipe that accumulates batches, which this loop does not.
+    """
+    if recipe.accumulate != 1:
+        raise ValueError(f"the plain loop updates after every batch, the recipe after {recipe.accumulate}")
     loader = DataLoader(train, batch_size=recipe.batch, shuffle=True)
     optimiser = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
     scheduler = _make_scheduler(optimiser, recipe, len(loader))
     best, best_weights = math.inf, None
     for _ in range(recipe.epochs):
-        watched = _train_epoch(model, loss_of, loader, optimiser, scheduler, recipe.clip)
+        watched = _train_epoch(model, loss_of, loader, optimiser, scheduler, recipe.clip, device)
         if validation is not None:
-            watched = evaluate_plain(model, loss_of, validation, recipe.batch)
+            watched = evaluate_plain(model, loss_of, validation, recipe.batch, device)
         if not isinstance(scheduler, torch.optim.lr_scheduler.OneCycleLR):
             scheduler.step()
         if recipe.keep_best and watched < best:
@@ -84,22 +92,24 @@ def train_plain(model: nn.Module, loss_of: Loss, train: TensorDataset, validatio
         model.load_state_dict(best_weights)
 
 
-def evaluate_plain(model: nn.Module, loss_of: Loss, rows: TensorDataset, batch: int) -> float:
+def evaluate_plain(model: nn.Module, loss_of: Loss, rows: TensorDataset, batch: int, device: torch.device = CPU) -> float:
     """Mean loss per row."""
     model.eval()
     total = 0.0
     with torch.no_grad():
         for part in DataLoader(rows, batch_size=batch):
-            total += loss_of(model, part).item() * len(part[0])
+            total += loss_of(model, [tensor.to(device) for tensor in part]).item() * len(part[0])
     return total / len(rows)
 
 
-def _train_epoch(model: nn.Module, loss_of: Loss, loader: Rows, optimiser: torch.optim.Optimizer, scheduler: Scheduler, clip: float | None) -> float:
+def _train_epoch(
+    model: nn.Module, loss_of: Loss, loader: Rows, optimiser: torch.optim.Optimizer, scheduler: Scheduler, clip: float | None, device: torch.device
+) -> float:
     model.train()
     total = 0.0
     for batch in loader:
         optimiser.zero_grad()
-        loss = loss_of(model, list(batch))
+        loss = loss_of(model, [tensor.to(device) for tensor in batch])
         loss.backward()  # type: ignore[no-untyped-call]
         if clip is not None:
             nn.utils.clip_grad_norm_(model.parameters(), clip)
@@ -117,5 +127,7 @@ def _make_scheduler(optimiser: torch.optim.Optimizer, recipe: Recipe, steps_per_
             return torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=schedule.peak, total_steps=steps_per_epoch * recipe.epochs)
         case "cosine-restarts":
             return torch.optim.lr_scheduler.CosineAnnealingWarmRestarts(optimiser, schedule.first_cycle, schedule.cycle_growth, schedule.floor)
+        case "constant":
+            return torch.optim.lr_scheduler.LambdaLR(optimiser, lambda _: 1.0)
         case _:
-            raise ValueError(f"the peer knows the schedules of affinity-v2 and splice-validated, not {schedule.kind!r}")
+            raise ValueError(f"the peer knows the schedules of affinity-v2, splice-validated and tissuebert-file, not {schedule.kind!r}")

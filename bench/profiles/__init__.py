@@ -14,7 +14,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from bench.case import Case, Precision, Preset, UsageError
+from bench.case import Case, Division, Precision, Preset, UsageError
 
 FOLDER = Path(__file__).parent
 
@@ -54,8 +54,8 @@ class Profile(_Strict):
 
     def choose_batch(self, case: Case) -> int | None:
         """The profile's batch for a case, or None for the recipe's own. Only the preset scale may take another batch than its recipe:
-        it measures speed and memory, and a changed batch is another training."""
-        return self.batch.get(case.workload) if case.preset is Preset.SCALE else None
+        it measures speed and memory, and a changed batch is another training. The open division chooses its batch itself, with its rate."""
+        return self.batch.get(case.workload) if case.preset is Preset.SCALE and case.division is Division.CLOSED else None
 
     def fits(self, gpu: str) -> bool:
         """Whether a GPU of this name is of this class."""

@@ -37,6 +37,7 @@ MODULES = (
     "models.affinity.recipes",
     "models.affinity.scoring",
     "models.affinity.task",
+    "models.dropout",
 )
 
 

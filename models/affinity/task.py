@@ -13,6 +13,7 @@ from models.affinity.loss import compute_class_weights, focal_mse, weigh_rows, w
 from models.affinity.networks import AffinityNetwork
 from models.affinity.recipes import AffinityRecipe
 from models.affinity.scoring import score_affinity
+from models.dropout import quicken_dropout
 from models.training import Batch, Splits
 
 
@@ -24,8 +25,9 @@ class AffinityTask:
         self._truth = data.pkd[data.split.test]
         self._complexes = data.complexes[data.split.test]
 
-    def build(self) -> AffinityNetwork:
-        return AffinityNetwork(self._recipe.shape)
+    def build(self) -> nn.Module:
+        network = AffinityNetwork(self._recipe.shape)
+        return quicken_dropout(network) if self._recipe.quick_dropout else network
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         features, target, weight = batch

@@ -26,6 +26,8 @@ MODULES = (
     "models.audiogram.clustering",
     "models.audiogram.data",
     "models.audiogram.declaration",
+    "models.audiogram.enrichment",
+    "models.audiogram.evaluation",
     "models.audiogram.losses",
     "models.audiogram.memory",
     "models.audiogram.networks",
@@ -33,6 +35,7 @@ MODULES = (
     "models.audiogram.recipes",
     "models.audiogram.sampler",
     "models.audiogram.session",
+    "models.dropout",
 )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,11 +11,11 @@ import torch
 from bench.case import Quantity
 from datasets.audiograms import FREQUENCIES
 from models.audiogram.clustering import SILHOUETTE_SAMPLE, measure_silhouette
+from models.audiogram.enrichment import score_enrichment
 from models.metrics import Metric, compute_mae, compute_rmse, score_with_intervals
 
 Array = np.ndarray
 SMALLEST_CLUSTER = 0.01  # share of the mice below which a cluster does not count as found
-FALSE_DISCOVERY_RATE = 0.05
 
 
 def score_thresholds(truth: Array, prediction: Array, genes: Array | None = None) -> Mapping[str, Quantity]:
@@ -41,6 +41,41 @@ def score_reconstruction(truth: Array, prediction: Array, genes: Array) -> dict[
     return scores
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Yardstick:
+    """What clusters of mice are judged by, whoever made them."""
+
+    abr: Array  # [n, 6] z-scored thresholds of the mice of all splits
+    genes: Array  # [n] symbols, empty for controls
+    test: slice  # the test mice among the n
+    types: Array | None  # [test] planted truth, None where nobody knows it
+
+
+def judge_clusters(labels: Array, yardstick: Yardstick, prefix: str = "", latent: Array | None = None) -> dict[str, Quantity]:
+    """score_clusters on the test mice, silhouette_abr, and genes_enriched_all with gene_enrichment_share_all.
+
+    labels: [n] cluster of every mouse. latent: [test, d] where `silhouette` is taken, None for the thresholds themselves;
+    silhouette_abr is always taken among the thresholds, where clusters of a network and of its baselines can be compared.
+    """
+    test = yardstick.test
+    own, abr = labels[test], yardstick.abr[test]
+    scores = score_clusters(own, abr if latent is None else latent, yardstick.genes[test], yardstick.types, prefix)
+    among = "among z-scored thresholds"
+    scores[f"{prefix}silhouette_abr"] = score_silhouette(own, abr, among) if latent is not None else scores[f"{prefix}silhouette"]
+    # the corrected test counts pairs, and few genes have enough mice in a tenth of the data
+    everyone = score_enrichment(labels, yardstick.genes, "mice of all splits, training mice among them")
+    return scores | {f"{prefix}{name}_all": quantity for name, quantity in everyone.items()}
+
+
+def score_silhouette(labels: Array, points: Array, space: str) -> Quantity:
+    """Mean silhouette of test mice in the space of points [n, d], or the reason why there is none."""
+    value = measure_silhouette(torch.from_numpy(points), torch.from_numpy(np.asarray(labels, dtype=np.int64)))
+    rows = min(len(labels), SILHOUETTE_SAMPLE)
+    if value is None:
+        return Quantity.missing("1", "all test mice are in one cluster")
+    return Quantity(value, "1", rows, how=f"mean over {rows} test mice, {space}")
+
+
 def score_clusters(labels: Array, points: Array, genes: Array, types: Array | None, prefix: str = "") -> dict[str, Quantity]:
     """clusters_found, silhouette, purity, ari, nmi, genes_enriched and gene_enrichment_share; every name starts with `prefix`.
 
@@ -51,18 +86,13 @@ def score_clusters(labels: Array, points: Array, genes: Array, types: Array | No
     shares = np.bincount(labels) / len(labels)
     found = int((shares >= SMALLEST_CLUSTER).sum())
     scores = {"clusters_found": Quantity(found, "clusters", len(labels), how=f"clusters with at least {SMALLEST_CLUSTER:.0%} of the test mice")}
-    silhouette = measure_silhouette(torch.from_numpy(points), torch.from_numpy(labels))
-    rows = min(len(labels), SILHOUETTE_SAMPLE)
-    if silhouette is None:
-        scores["silhouette"] = Quantity.missing("1", "all test mice are in one cluster")
-    else:
-        scores["silhouette"] = Quantity(silhouette, "1", rows, how=f"mean over {rows} test mice, in the space that was clustered")
+    scores["silhouette"] = score_silhouette(labels, points, "in the space that was clustered")
     agreement = [Metric("purity", "share", purity), Metric("ari", "1", adjusted_rand), Metric("nmi", "1", normalised_information)]
     if types is None:
         scores |= {metric.name: Quantity.missing(metric.unit, "the true audiogram types of real mice are not known") for metric in agreement}
     else:
         scores |= score_with_intervals(agreement, types.astype(np.int64), labels, _separate_controls(genes))
-    scores |= score_enrichment(labels, genes)
+    scores |= score_enrichment(labels, genes, "test mice")
     return {prefix + name: quantity for name, quantity in scores.items()}
 
 
@@ -108,73 +138,6 @@ def _cross(truth: Array, labels: Array) -> Array:
     _, column = np.unique(labels, return_inverse=True)
     width = int(column.max()) + 1
     return np.bincount(row * width + column, minlength=(int(row.max()) + 1) * width).reshape(-1, width)
-
-
-@dataclass(frozen=True, slots=True)
-class Enrichment:
-    """Every gene with at least two mice against every cluster."""
-
-    genes: Array  # [pairs] symbols
-    clusters: Array  # [pairs]
-    p: Array  # [pairs] hypergeometric probability of at least so many of the gene's mice in the cluster
-    q: Array  # [pairs] Benjamini-Hochberg over all pairs
-
-    @property
-    def enriched(self) -> Array:
-        """Symbols of the genes that are enriched in some cluster at a false discovery rate of 5 %."""
-        return np.unique(self.genes[self.q <= FALSE_DISCOVERY_RATE])
-
-
-def find_enrichment(labels: Array, genes: Array) -> Enrichment:
-    """One-sided hypergeometric test of each gene in each cluster, corrected for all tests (Benjamini and Hochberg 1995).
-
-    labels: [n] clusters; genes: [n] symbols, empty for controls, which count in the clusters' sizes but are not tested.
-    """
-    names, member, counts = np.unique(genes, return_inverse=True, return_counts=True)
-    clusters, column = np.unique(labels, return_inverse=True)
-    table = np.bincount(member * len(clusters) + column, minlength=len(names) * len(clusters)).reshape(-1, len(clusters))
-    tested = np.flatnonzero((counts >= 2) & (names != ""))
-    sizes = table.sum(axis=0)
-    log_choose = _make_log_choose(len(labels))
-    p = np.array([[_tail(log_choose, int(table[g, c]), len(labels), int(counts[g]), int(sizes[c])) for c in range(len(clusters))] for g in tested])
-    p = p.reshape(-1)
-    return Enrichment(np.repeat(names[tested], len(clusters)), np.tile(clusters, len(tested)), p, adjust_false_discovery(p))
-
-
-def score_enrichment(labels: Array, genes: Array) -> dict[str, Quantity]:
-    """genes_enriched and gene_enrichment_share, of the genes with at least two test mice."""
-    result = find_enrichment(labels, genes)
-    tested = len(np.unique(result.genes))
-    if not tested:
-        reason = "no gene has two test mice"
-        return {"genes_enriched": Quantity.missing("genes", reason), "gene_enrichment_share": Quantity.missing("share", reason)}
-    how = f"hypergeometric, Benjamini-Hochberg q <= {FALSE_DISCOVERY_RATE:g} over {len(result.p)} pairs of gene and cluster"
-    count = len(result.enriched)
-    return {"genes_enriched": Quantity(count, "genes", tested, how=how), "gene_enrichment_share": Quantity(count / tested, "share", tested, how=how)}
-
-
-def adjust_false_discovery(p: Array) -> Array:
-    """Benjamini-Hochberg q values [m] of p values [m], in their order."""
-    order = np.argsort(p, kind="stable")
-    scaled = p[order] * len(p) / np.arange(1, len(p) + 1)
-    q = np.empty_like(scaled)
-    q[order] = np.minimum(np.minimum.accumulate(scaled[::-1])[::-1], 1.0)
-    return q
-
-
-def _make_log_choose(n: int) -> Callable[[int, int], float]:
-    factorial = np.r_[0.0, np.cumsum(np.log(np.arange(1, n + 1)))]  # not scipy.special: its import costs more than a smoke evaluation
-    return lambda total, part: float(factorial[total] - factorial[part] - factorial[total - part])
-
-
-def _tail(log_choose: Callable[[int, int], float], hits: int, n: int, gene: int, cluster: int) -> float:
-    """P(at least `hits` of a gene's mice in a cluster) when the cluster is a random draw from n mice."""
-    smallest, largest = max(0, gene + cluster - n), min(gene, cluster)
-    if hits <= smallest:
-        return 1.0
-    whole = log_choose(n, cluster)
-    terms = [np.exp(log_choose(gene, k) + log_choose(n - gene, cluster - k) - whole) for k in range(hits, largest + 1)]
-    return float(min(1.0, sum(terms)))
 
 
 def _separate_controls(genes: Array) -> Array:

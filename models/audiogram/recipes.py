@@ -39,6 +39,7 @@ class AudiogramRecipe:
     search_restarts: int = RESTARTS
     mixture_baseline: bool = True
     fused: bool = False  # one kernel for the whole optimiser step (open division)
+    quick_dropout: bool = False  # masks by models.dropout (open division)
 
     def to_dict(self) -> dict[str, object]:
         """JSON-ready, with the constants that every audiogram recipe shares."""
@@ -77,7 +78,7 @@ RECIPES: Mapping[str, AudiogramRecipe] = {**DOCUMENTED, **{f"{name}-corrected": 
 
 
 def resolve(recipe: AudiogramRecipe, case: Case) -> AudiogramRecipe:
-    """The recipe as a case runs it: the preset decides the epochs, the open division takes the fused optimiser."""
+    """The recipe as a case runs it: the preset decides the epochs, the open division takes the fused optimiser and cheap dropout masks."""
     pretrain, joint = EPOCHS[case.preset]
     small = case.preset is Preset.SMOKE
     once = case.preset in (Preset.SMOKE, Preset.SCALE)  # neither speaks of quality, which more starts of k-means would serve
@@ -86,6 +87,7 @@ def resolve(recipe: AudiogramRecipe, case: Case) -> AudiogramRecipe:
         pretrain_epochs=pretrain,
         joint_epochs=joint,
         fused=case.division is Division.OPEN,
+        quick_dropout=case.division is Division.OPEN,
         search_restarts=1 if once else RESTARTS,
         mixture_baseline=not once,
         batch=min(recipe.batch, 128) if small else recipe.batch,

@@ -6,7 +6,7 @@ import copy
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import psutil
@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from bench.case import Precision, Quantity
-from datasets.card import DataError
-from models.audiogram.baselines import score_baselines
+from datasets.card import DataError, DatasetCard
 from models.audiogram.clustering import Search, fit_kmeans, search_clusters
 from models.audiogram.data import AudiogramData, Mice
+from models.audiogram.evaluation import PARTS, Judge, report_best, report_search
 from models.audiogram.losses import (
     CLUSTER_WEIGHT,
     CONSISTENCY_WEIGHT,
@@ -31,16 +31,15 @@ from models.audiogram.losses import (
     reconstruct,
     sharpen,
 )
-from models.audiogram.memory import GraphMeter
+from models.audiogram.memory import GraphMeter, count_graph_bytes, report_retention
 from models.audiogram.networks import ContrastiveVae, Outputs
-from models.audiogram.quality import score_clusters, score_reconstruction, score_thresholds
 from models.audiogram.recipes import AudiogramRecipe
 from models.audiogram.sampler import ContrastiveSampler, PairedBatch
+from models.dropout import quicken_dropout
 from models.training import autocast, seed_everything
 from models.workload import History, Progress
 
 Array = np.ndarray
-ACTIVE_VARIANCE = 0.01  # of a latent mean over mice, above which its dimension counts as used
 
 
 @dataclass(slots=True)
@@ -86,23 +85,35 @@ class AudiogramSession:
         precision: Precision,
         seed: int,
     ) -> None:
-        self.card, self.conditions = data.card, conditions
         self._recipe, self._data, self._device, self._precision, self._seed = recipe, data, device, precision, seed
         autocast(device, precision)  # refuse an impossible precision before any work
         self._samplers = {part: self._make_sampler(getattr(data.split, part)) for part in ("train", "validation")}
         if not self._samplers["train"].pairs:
             remedy = "Give a table with several mice per gene: the contrastive loss compares them"
             raise DataError(data.table.path, "no gene has two mice in the training split", remedy)
+        self.card, self.conditions = self._report_singles(conditions)
         self._genes = {part: torch.from_numpy(sampler.genes).to(device) for part, sampler in self._samplers.items()}
-        self._baselines: Mapping[str, Quantity] | None = None
+        self._judge: Judge | None = None
+        self._training_scores: Mapping[str, Quantity] = {}
         self._restart()
 
+    def _report_singles(self, conditions: Mapping[str, str | int | float]) -> tuple[DatasetCard, Mapping[str, str | int | float]]:
+        """Card and conditions, which say how many training genes the contrastive loss can learn nothing from."""
+        card, sampler = self._data.card, self._samplers["train"]
+        genes = sampler.pairs + sampler.singles
+        if sampler.singles:
+            note = f"{sampler.singles} of {genes} training genes have one mouse: it has no contrastive partner; "
+            card = replace(card, notes=(*card.notes, f"{note}without these genes {sampler.pairs} would remain"))
+        return card, {**conditions, "genes": genes, "genes_single": sampler.singles}
+
     def _make_sampler(self, rows: Array) -> ContrastiveSampler:
+        # refusing the genes of one mouse would leave a tenth of real ones; the card counts them instead
         return ContrastiveSampler(self._data.table.genes[rows], self._recipe.batch, self._data.table.path, singles="unpaired")
 
     def _restart(self) -> None:
         seed_everything(self._seed)
-        self.model: nn.Module = ContrastiveVae(self._recipe.shape).to(self._device)
+        network = ContrastiveVae(self._recipe.shape)
+        self.model: nn.Module = (quicken_dropout(network) if self._recipe.quick_dropout else network).to(self._device)
         self._optimiser = self._make_optimiser()
         self._random = np.random.default_rng(self._seed)
         self._pending: list[PairedBatch] = []
@@ -147,6 +158,7 @@ class AudiogramSession:
         self._network.set_centres(search.fit.centres)
         self._optimiser = self._make_optimiser()  # the centres are new parameters
         best_epoch, stopped = self._train_jointly(log)
+        self._training_scores = report_search(search) | report_best(log.validation, best_epoch, recipe.pretrain_epochs) | self._weigh_graph()
         curves = {f"search_{name}": curve for name, curve in search.curves.items()} | {
             "search_votes": [float(vote) for vote in search.votes.values()],
             "history_graph_nodes": log.graph_nodes,
@@ -155,31 +167,10 @@ class AudiogramSession:
         return History(log.train, log.validation, log.seconds, log.first, best_epoch, stopped, curves)
 
     def evaluate(self) -> Mapping[str, Quantity]:
-        data = self._data
-        test, split = data.test, data.split
-        outputs = self._predict(test)
-        genes, thresholds = data.table.genes[split.test], data.table.thresholds[split.test]
-        types = None if data.table.types is None else data.table.types[split.test]
-        mean = outputs.mean.double().cpu().numpy()
-        shown = data.preprocessing.to_decibels(outputs.abr.double().cpu().numpy())
-        scores = score_reconstruction(thresholds, shown, genes)
-        scores |= score_clusters(outputs.assignment.argmax(1).cpu().numpy(), mean, genes, types)
-        scores["clusters_chosen"] = Quantity(len(self._network.centres), "clusters", how="centres of the network: the search's median vote once it has run")
-        active = int((mean.var(axis=0) > ACTIVE_VARIANCE).sum())
-        scores["active_dimensions"] = Quantity(active, "dimensions", len(mean), how=f"latent dimensions whose mean varies by more than {ACTIVE_VARIANCE:g}")
-        if self._baselines is None:
-            self._baselines = self._judge_baselines(genes, types)
-        return {**scores, **self._baselines}
-
-    def _judge_baselines(self, genes: Array, types: Array | None) -> Mapping[str, Quantity]:
-        data, recipe = self._data, self._recipe
-        train, test = data.train.abr.cpu().numpy(), data.test.abr.cpu().numpy()
-        thresholds = data.table.thresholds[data.split.test]
-        heard = np.isfinite(thresholds)
-        constant = np.broadcast_to(data.preprocessing.mean, thresholds.shape)
-        owner = np.broadcast_to(genes[:, None], thresholds.shape)
-        scores = {f"baseline_mean_{name}": q for name, q in score_thresholds(thresholds[heard], constant[heard], owner[heard]).items()}
-        return scores | score_baselines(train, test, genes, types, restarts=recipe.search_restarts, mixture=recipe.mixture_baseline)
+        if self._judge is None:
+            self._judge = Judge(self._data, self._recipe)
+        scores = self._judge.score({part: self._predict(getattr(self._data, part)) for part in PARTS}, len(self._network.centres))
+        return {**scores, **self._training_scores}
 
     def _run(self, mice: Mice) -> Outputs:
         with autocast(self._device, self._precision):
@@ -243,6 +234,16 @@ class AudiogramSession:
             raise FloatingPointError(f"the training loss became {stacked[bad[0]].item()} at batch {int(bad[0]) + 1} of epoch {epoch + 1}")
         log.first = float(stacked[0]) if math.isnan(log.first) else log.first
         log.end_epoch(float(np.average(stacked.numpy(), weights=sizes)), self._validate(joint=joint))
+
+    def _weigh_graph(self) -> dict[str, Quantity]:
+        """What the graph of one training step holds. On a fresh network: a pass in training mode would change the trained one's statistics."""
+        data, shape = self._data.train, self._recipe.shape
+        size = min(self._recipe.batch, len(data))
+        mice = Mice(data.abr[:size], data.context[:size])
+        with torch.random.fork_rng([self._device] if self._device.type == "cuda" else []):
+            network = ContrastiveVae(shape).to(self._device).train()
+            held = count_graph_bytes(lambda: network(mice.abr, mice.context).assignment.mean(0), [*network.parameters(), mice.abr, mice.context])
+        return report_retention(held, size, detached=shape.detached_history)
 
     def _validate(self, *, joint: bool) -> float:
         """Mean total loss of the validation split, always in the same batches."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from bench.case import Division, Phase, Precision, Preset
 from models.hyenadna.declaration import HyenaWorkload
 from models.hyenadna.recipes import DEEP, FROZEN, FROZEN_BINARY, TUNED, TUNED_BINARY, fill_context, make_binary_recipe, make_delta_recipe, make_paired_recipe
+from models.splice.ensemble import EnsembleRecipe, EnsembleWorkload, Kind
 from models.splice.quality import score_given_deltas, score_given_probabilities
 from models.workload import Target, Variant
 
@@ -75,4 +76,23 @@ splice_hyenadna_binary = HyenaWorkload(
     score_predictions=score_given_probabilities,
 )
 
-WORKLOADS = (splice_hyenadna, splice_hyenadna_binary)
+splice_hyenadna_ensemble = EnsembleWorkload(
+    name="splice-hyenadna-ensemble",
+    summary="several trainings of one HyenaDNA predictor: seeds whose predictions are averaged, or chromosome folds",
+    source="001 and the origin's experiment log for the models; ensembles and folds are not documented",
+    target=Target(metric="auroc", higher_is_better=True),
+    variants=_by_name(
+        *(
+            Variant(name=f"{name}-5-{kind}", summary=f"five {kind} of {name}", phases=_TRAIN, presets=(Preset.DOCUMENTED, Preset.SCALE))
+            for name in ("small-32k", "binary-small-32k")
+            for kind in Kind
+        ),
+    ),
+    recipes={
+        f"{name}-5-{kind}": EnsembleRecipe(inner=inner, variant="small-32k", kind=kind, count=5)
+        for name, inner in (("small-32k", splice_hyenadna), ("binary-small-32k", splice_hyenadna_binary))
+        for kind in Kind
+    },
+)
+
+WORKLOADS = (splice_hyenadna, splice_hyenadna_binary, splice_hyenadna_ensemble)

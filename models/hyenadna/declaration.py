@@ -10,10 +10,12 @@ import torch
 
 from bench.case import Case, Preset, Quantity
 from datasets.card import DatasetCard, DatasetIdentity, MissingData, hash_files, join_identity
+from datasets.splice_variants import SpliceVariants
 from models.hyenadna.checkpoints import ENVIRONMENT, Weights, find_weights, load_weights
 from models.hyenadna.network import count_published_numbers
 from models.hyenadna.recipes import HyenaRecipe, resolve_hyena
-from models.splice.data import identify_data, open_data
+from models.hyenadna.tasks import HyenaTask
+from models.splice.data import SpliceData, identify_data, open_data
 from models.splice.declaration import MODULES as SPLICE_MODULES
 from models.splice.declaration import Score
 from models.splice.recipes import ResolvedRecipe
@@ -68,18 +70,21 @@ class HyenaWorkload:
         }
 
     def recipe(self, case: Case) -> Mapping[str, object]:
-        return self._resolve(case).to_dict() | self.recipes[case.variant].to_dict()
+        return self.resolve(case).to_dict() | self.recipes[case.variant].to_dict()
 
     def identify(self, case: Case, data: Path | None) -> DatasetIdentity:
-        identity, path = identify_data(self._resolve(case), case, data), self._find_weights(case, data)
+        identity, path = identify_data(self.resolve(case), case, data), self._find_weights(case, data)
         return join_identity(identity, None if path is None else hash_files([path]))
 
     def open(self, case: Case, resources: Resources) -> TrainingSession:
-        variant, resolved = self.recipes[case.variant], self._resolve(case)
-        training = resolved.run.training if resources.batch is None else replace(resolved.run.training, batch=resources.batch)
-        path = self._find_weights(case, resources.data)
-        weights = None if path is None else load_weights(path, variant.config)
-        data = open_data(resolved, case, resources.data, resources.cache)
+        self._find_weights(case, resources.data)  # before data are read for nothing
+        return self.open_on(open_data(self.resolve(case), case, resources.data, resources.cache), case, resources)
+
+    def open_on(self, data: SpliceData, case: Case, resources: Resources) -> TrainingSession:
+        """A session on data that are read already."""
+        variant, training = self.recipes[case.variant], self.resolve(case).run.training
+        training = training if resources.batch is None else replace(training, batch=resources.batch)
+        weights = self._load_weights(case, resources.data)
         return TrainingSession(
             variant.task(variant.build, data.test, weights),
             data.splits,
@@ -113,8 +118,18 @@ class HyenaWorkload:
             raise MissingData(folder, "no published weights there, from which the documented training starts", remedy)
         return path
 
-    def _resolve(self, case: Case) -> ResolvedRecipe:
+    def resolve(self, case: Case) -> ResolvedRecipe:
+        """The recipe of a case."""
         return resolve_hyena(self.recipes[case.variant], case)
+
+    def make_task(self, case: Case, test: SpliceVariants, data: Path | None = None) -> HyenaTask:
+        """The variant's network, its published weights where `data` has them, loss and quality on `test`."""
+        variant = self.recipes[case.variant]
+        return variant.task(variant.build, test, self._load_weights(case, data))
+
+    def _load_weights(self, case: Case, data: Path | None) -> Weights | None:
+        path = self._find_weights(case, data)
+        return None if path is None else load_weights(path, self.recipes[case.variant].config)
 
 
 def _annotate(card: DatasetCard, variant: HyenaRecipe, weights: Weights | None) -> DatasetCard:

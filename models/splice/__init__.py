@@ -173,6 +173,13 @@ splice_calibrated = SpliceWorkload(
 # two members must not take longer than two other smoke cases
 _smaller = replace(splice_classifier, recipes={_SMALL: replace(_classifier, smoke=SmokeSize(train=32, test=16, epochs=1))})
 
+_others: dict[str, tuple[SpliceWorkload, str]] = {
+    "simple-cnn": (splice_simple_cnn, _SMALL),
+    "effect-type": (splice_effect_type, _SMALL),
+    "unified": (splice_unified, _SMALL),
+    **{f"calibrated-{variant}": (splice_calibrated, variant) for variant in splice_calibrated.variants},
+}
+
 splice_ensemble = EnsembleWorkload(
     name="splice-ensemble",
     summary="several trainings of one splice model: seeds whose predictions are averaged, or chromosome folds",
@@ -182,12 +189,22 @@ splice_ensemble = EnsembleWorkload(
         _only_train("validated-5-members", "five seeds of splice-validated 128x6, deltas averaged", _BEYOND_SMOKE),
         _only_train("classifier-5-members", "five seeds of splice-classifier 128x6, probabilities averaged", _BEYOND_SMOKE),
         _only_train("validated-5-folds", "splice-validated 128x6, each fifth of the chromosomes held out once", _BEYOND_SMOKE),
+        *(
+            _only_train(f"{name}-5-{kind}", f"five {kind} of {inner.name}, {variant}", _SIZES)
+            for name, (inner, variant) in _others.items()
+            for kind in Kind
+        ),
         _only_train("classifier-2-members", "two seeds of splice-classifier 128x6: whether the family runs", (Preset.SMOKE,)),
     ),
     recipes={
         "validated-5-members": EnsembleRecipe(inner=splice_validated, variant=_SMALL, kind=Kind.MEMBERS, count=5),
         "classifier-5-members": EnsembleRecipe(inner=splice_classifier, variant=_SMALL, kind=Kind.MEMBERS, count=5),
         "validated-5-folds": EnsembleRecipe(inner=splice_validated, variant=_SMALL, kind=Kind.FOLDS, count=5),
+        **{
+            f"{name}-5-{kind}": EnsembleRecipe(inner=inner, variant=variant, kind=kind, count=5)
+            for name, (inner, variant) in _others.items()
+            for kind in Kind
+        },
         "classifier-2-members": EnsembleRecipe(inner=_smaller, variant=_SMALL, kind=Kind.MEMBERS, count=2),
     },
 )

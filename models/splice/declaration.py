@@ -81,7 +81,7 @@ class SpliceWorkload:
         training = recipe.run.training if resources.batch is None else replace(recipe.run.training, batch=resources.batch)
         rows = data.card.rows
         return TrainingSession(
-            self.make_task(recipe, data.test),
+            self.make_task(case, data.test),
             data.splits,
             training,
             card=data.card,
@@ -99,9 +99,9 @@ class SpliceWorkload:
             seed=resources.seed,
         )
 
-    @staticmethod
-    def make_task(recipe: ResolvedRecipe, test: SpliceVariants) -> SpliceTask:
+    def make_task(self, case: Case, test: SpliceVariants, data: Path | None = None) -> SpliceTask:  # noqa: ARG002  # published weights may lie in `data`
         """The variant's network, loss and quality on `test`."""
+        recipe = self.resolve(case)
         return recipe.variant.task(recipe.variant.build, test, n_as_a=recipe.variant.targets is TargetRecipe.DOCUMENTED)
 
     def score(self, truth: Array, prediction: Array, groups: Array | None = None) -> Mapping[str, Quantity]:

@@ -42,6 +42,7 @@ def score_probabilities(label: Array, probability: Array, groups: Array | None) 
         Metric("auroc", "probability", area_under_roc),
         Metric("auprc", "precision", average_precision),
         Metric("accuracy", "share", share_correct),
+        Metric("f1_best_threshold", "F1", best_f1),  # chosen on the rows it is judged on, as the documents do
         Metric(f"ece_{BINS}bins", "probability", expected_calibration_error),
     ]
     return score_with_intervals(metrics, label.astype(float), prediction=probability, groups=groups)
@@ -121,6 +122,17 @@ def average_precision(label: Array, score: Array) -> float:
     last = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))  # the last row of each tied score
     gained = np.diff(hits[last], prepend=0)
     return float((gained * hits[last] / (last + 1)).sum() / positives)
+
+
+def best_f1(label: Array, score: Array) -> float:
+    """Largest F1 over all thresholds on the score. Raises Undefined without a positive."""
+    positives = int((label == 1).sum())
+    if not positives:
+        raise Undefined("F1 needs a positive row")
+    order = np.argsort(-score, kind="stable")
+    hits, ranked = np.cumsum(label[order] == 1), score[order]
+    last = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))  # the last row of each tied score
+    return float((2 * hits[last] / (last + 1 + positives)).max())
 
 
 def share_above(prediction: Array) -> float:

@@ -36,6 +36,8 @@ tissuebert_region = ReadWorkload(
     recipes={"documented": REGION},
 )
 
+# at a few samples a batch, bfloat16 spends more on casting 28 million weights than it saves; a GPU may see it differently
+_FILE_OPEN = {Division.CLOSED: (Precision.FP32,), Division.OPEN: (Precision.FP32, Precision.BF16)}
 _SAMPLE_PRESETS = (Preset.STANDARD, Preset.DOCUMENTED, Preset.SCALE)
 
 tissuebert_file = SampleWorkload(
@@ -44,7 +46,7 @@ tissuebert_file = SampleWorkload(
     source="002, final model (test accuracy 157 of 175)",
     target=Target(metric="accuracy", higher_is_better=True),
     variants={
-        "bottleneck2048": Variant(name="bottleneck2048", summary="27,785,238 parameters, the configuration file's", presets=_SAMPLE_PRESETS, precisions=_BOTH),
+        "bottleneck2048": Variant(name="bottleneck2048", summary="27,785,238 parameters, as configured", presets=_SAMPLE_PRESETS, precisions=_FILE_OPEN),
         "bottleneck1024": Variant(name="bottleneck1024", summary="27,235,350 parameters, the code's default", presets=_SAMPLE_PRESETS),
     },
     recipes=CLASSIFIERS,

@@ -17,6 +17,7 @@ from bench.case import Case, Quantity
 from datasets.card import DatasetIdentity
 from datasets.methylation import TISSUES
 from datasets.methylation_samples import Samples
+from models.dropout import quicken_dropout
 from models.tissuebert.declaration import MODULES
 from models.tissuebert.deconvolution import MixtureTask, PhasedSession, score_shares
 from models.tissuebert.file_network import FileNetwork, FileShape
@@ -35,17 +36,19 @@ SAMPLE_MODULES = (
     "models.tissuebert.sample_data",
     "models.tissuebert.sample_declaration",
     "models.tissuebert.sample_recipes",
+    "models.dropout",
 )
 
 
 class FileTask:
     """Classifies whole samples. A batch is (methylation [B, regions], label [B])."""
 
-    def __init__(self, shape: FileShape, test: Samples) -> None:
-        self._shape, self._label = shape, test.label
+    def __init__(self, recipe: SampleRecipe, test: Samples) -> None:
+        self._recipe, self._label = recipe, test.label
 
     def build(self) -> nn.Module:
-        return FileNetwork(self._shape)
+        network = FileNetwork(self._recipe.shape)
+        return quicken_dropout(network) if self._recipe.quick_dropout else network
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         return F.cross_entropy(model(batch[0]).float(), batch[1])
@@ -111,7 +114,7 @@ class SampleWorkload:
         data = open_samples(recipe, case, resources.data)
         if recipe.task == "classify":
             splits = Splits(_as_batch(data.train), None, _as_batch(data.test))
-            return _open(FileSession, FileTask(recipe.shape, data.test), splits, recipe.training, data, case, resources)
+            return _open(FileSession, FileTask(recipe, data.test), splits, recipe.training, data, case, resources)
         phases = []
         for phase in recipe.phases:
             task = MixtureTask(recipe.shape, phase.stage, phase.mixtures, data.train, data.test, resources.device)

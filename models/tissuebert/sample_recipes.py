@@ -13,6 +13,7 @@ from models.training import Recipe
 # batch, accumulation, learning rate and epochs are the document's, AdamW and its weight decay the region model's
 CLASSIFIER = Recipe(optimiser="adamw", learning_rate=1e-5, weight_decay=0.01, batch=4, epochs=50, accumulate=8)
 TEST_MIXTURES = 200
+OPEN_BATCHES = 4
 DOCUMENTED_SHAPE = FileShape()
 
 
@@ -40,6 +41,7 @@ class SampleRecipe:
     shape: FileShape = DOCUMENTED_SHAPE
     training: Recipe = CLASSIFIER
     phases: tuple[Phase, ...] = ()
+    quick_dropout: bool = False  # masks by models.dropout (open division)
 
     def to_dict(self) -> dict[str, object]:
         """JSON-ready, for records and hashes."""
@@ -56,9 +58,8 @@ DECONVOLUTIONS = {
 
 
 def resolve(recipe: SampleRecipe, case: Case) -> SampleRecipe:
-    """The recipe as a case runs it: the preset decides regions and epochs, the open division takes the fused optimiser."""
-    fused = case.division is Division.OPEN
-    shape, training, phases = recipe.shape, replace(recipe.training, fused=fused), recipe.phases
+    """The recipe as a case runs it: the preset decides regions and epochs, the open division how they are trained."""
+    shape, training, phases = recipe.shape, recipe.training, recipe.phases
     match case.preset:
         case Preset.STANDARD:
             # minutes on a CPU: fewer regions, and a learning rate that fits the few epochs
@@ -68,8 +69,21 @@ def resolve(recipe: SampleRecipe, case: Case) -> SampleRecipe:
         case Preset.SCALE:
             training = replace(training, epochs=1)
             phases = tuple(_shorten(phase, mixtures=160, epochs=1, rate=1) for phase in phases)
-    phases = tuple(replace(phase, training=replace(phase.training, fused=fused)) for phase in phases)
-    return replace(recipe, shape=shape, training=training, phases=phases)
+    recipe = replace(recipe, shape=shape, training=training, phases=phases)
+    return _open_up(recipe) if case.division is Division.OPEN else recipe
+
+
+def _open_up(recipe: SampleRecipe) -> SampleRecipe:
+    """One kernel for the optimiser's step, cheap dropout masks, and larger batches: at 4 samples, reading the weights is all the time goes into.
+
+    What an update accumulates becomes one batch; where it accumulates nothing, four batches become one at the same rate. On the twin of the
+    standard preset, one seed, 160 of 175 test samples closed and 159 open, test loss .72 and .69.
+    """
+    training = recipe.training
+    merged = training.accumulate if training.accumulate > 1 else OPEN_BATCHES
+    phases = tuple(replace(phase, training=replace(phase.training, fused=True)) for phase in recipe.phases)
+    training = replace(training, batch=merged * training.batch, accumulate=1, fused=True)
+    return replace(recipe, training=training, phases=phases, quick_dropout=True)
 
 
 def _shorten(phase: Phase, *, mixtures: int, epochs: int, rate: float) -> Phase:

@@ -4,27 +4,16 @@ import json
 
 import pytest
 import torch
-from torch import nn
 from torch.utils.data import TensorDataset
 
-from bench.case import Division, ExitCode, Preset, Quantity
+from bench.case import Division, ExitCode, Preset
 from benchmarks import peer_audiogram
-from benchmarks.peer_audiogram import (
-    Contest,
-    Lane,
-    Result,
-    aim_plainly,
-    compete,
-    compute_plain_loss,
-    find_partners,
-    judge,
-    make_plain_network,
-    prepare,
-    train_plain,
-)
+from benchmarks.contest import Lane
+from benchmarks.peer_audiogram import aim_plainly, compute_plain_loss, find_partners, make_plain_network, prepare, train_plain
 from models.audiogram.data import Mice
 from models.audiogram.losses import Pairing
 
+CPU = torch.device("cpu")
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
@@ -34,7 +23,7 @@ def test_partners_go_around_the_gene():
 
 @pytest.mark.parametrize("variant", ["base", "base-corrected"])
 def test_plain_loss_and_gradients_are_the_suites(variant):
-    session = peer_audiogram._open(variant, Preset.SMOKE, Division.CLOSED)
+    session = peer_audiogram._open(variant, Preset.SMOKE, Division.CLOSED, CPU)
     network = session._network.eval()  # no dropout, no sampling: both compute the same numbers
     plain = make_plain_network(network).eval()
     rows = torch.arange(32)
@@ -60,7 +49,7 @@ def test_plain_loss_and_gradients_are_the_suites(variant):
 
 
 def test_peer_takes_the_steps_it_is_told():
-    session = peer_audiogram._open("base", Preset.SMOKE, Division.CLOSED)
+    session = peer_audiogram._open("base", Preset.SMOKE, Division.CLOSED, CPU)
     plain = make_plain_network(session._network)
     before = {name: value.clone() for name, value in plain.state_dict().items()}
     train_plain(plain, session, steps=8, seed=0)
@@ -70,48 +59,17 @@ def test_peer_takes_the_steps_it_is_told():
 
 def test_lanes_reach_the_same_error():
     contest = prepare("base-corrected", epochs=3, preset=Preset.SMOKE)
-    errors = {lane: contest.measure_error(contest.train[lane](1)) for lane in Lane}
-    for lane in Lane:
+    assert contest.measure_loss is not None
+    measure = contest.measure_loss
+    errors = {lane: measure(entry.run(1)) for lane, entry in contest.lanes.items()}
+    for lane in contest.lanes:
         assert errors[lane] == pytest.approx(errors[Lane.PEER], rel=0.05)
-    assert contest.measure_error(contest.train[Lane.CLOSED](1)) == errors[Lane.CLOSED]  # deterministic for its seed
-
-
-def test_ratios_are_taken_within_a_round(monkeypatch):
-    now = [0.0]
-    monkeypatch.setattr("benchmarks.peer_audiogram.time.perf_counter", lambda: now[0])
-    cost = {Lane.PEER: 4.0, Lane.CLOSED: 2.0, Lane.OPEN: 1.0}
-
-    def make(lane):
-        def train(seed):
-            now[0] += cost[lane] * (1 + seed)  # the machine slows down for everyone
-            return nn.Linear(1, 1)
-
-        return train
-
-    results = compete(Contest(100, {lane: make(lane) for lane in Lane}, lambda model: 3.0), rounds=7)
-    assert [(r.speed_ratio.value, r.speed_ratio.low, r.speed_ratio.high) for r in results] == [(1, 1, 1), (2, 2, 2), (4, 4, 4)]
-
-
-@pytest.mark.parametrize(
-    ("lane", "speed", "error", "expected"),
-    [
-        (Lane.PEER, (1, 1), (1, 1), []),
-        (Lane.CLOSED, (2.0, 3.0), (0.9, 1.1), []),
-        (Lane.OPEN, (0.8, 0.9), (0.9, 1.1), ["not faster than the peer"]),
-        (Lane.OPEN, (2.0, 3.0), (1.01, 1.1), ["larger test error than the peer's"]),
-        (Lane.OPEN, (2.0, 3.0), (0.8, 0.9), []),
-    ],
-)
-def test_verdicts(lane, speed, error, expected):
-    def ratio(low, high):
-        return Quantity((low + high) / 2, "x peer", 9, low, high)
-
-    assert judge(Result(lane, Quantity(1.0, "mice/s"), ratio(*speed), Quantity(1.0, "squared z"), ratio(*error))) == expected
+    assert measure(contest.lanes[Lane.CLOSED].run(1)) == errors[Lane.CLOSED]  # deterministic for its seed
 
 
 def test_command_prints_json_or_a_table(monkeypatch, capsys):
-    monkeypatch.setattr(peer_audiogram, "prepare", lambda variant, epochs: prepare(variant, epochs, Preset.SMOKE))
+    monkeypatch.setattr(peer_audiogram, "prepare", lambda variant, epochs, place: prepare(variant, epochs, Preset.SMOKE, place))
     assert peer_audiogram.main(["--rounds", "1", "--epochs", "1", "--json"]) == ExitCode.OK
-    assert [entry["lane"] for entry in json.loads(capsys.readouterr().out)] == [lane.value for lane in Lane]
+    assert [entry["aim"] for entry in json.loads(capsys.readouterr().out)["results"]] == [None, None, 3.0]
     assert peer_audiogram.main(["--rounds", "1", "--epochs", "1"]) == ExitCode.OK
     assert "too few rounds" in capsys.readouterr().out

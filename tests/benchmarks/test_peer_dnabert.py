@@ -3,15 +3,16 @@
 import json
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from benchmarks.peer_dnabert import Lane, check_agreement, compete, falls_short, main, prepare
+from benchmarks.contest import Lane, compete
+from benchmarks.peer_dnabert import WAYS, check_agreement, main, make_lanes, prepare
 from benchmarks.plain_dnabert import make_bias
 from models.dnabert.attention.packing import alibi_bias, alibi_slopes
+from models.dnabert.network import EncoderConfig
 
 SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "peer_dnabert.py"
 
@@ -22,19 +23,19 @@ def test_both_ways_to_write_the_bias_agree(heads):
 
 
 def test_lanes_agree_and_one_that_does_not_is_refused():
-    contest = prepare(layers=1, sequences=3, shortest=4, longest=20)
-    results = compete(contest, rounds=1)
-    assert [result.lane for result in results] == list(Lane)
-    assert results[0].ratio.value == 1
-    assert not falls_short(results)  # one round has no interval, and judges nothing
-    wrong = replace(contest, embed={**contest.embed, Lane.OURS: lambda: contest.embed[Lane.PEER]() + 1e-3})
-    with pytest.raises(ValueError, match=r"assay, sdpa by length: embeddings differ by 0\.001"):
-        check_agreement(wrong)
+    results = compete(prepare(layers=1, sequences=3, shortest=4, longest=20), rounds=1)
+    assert [result.lane for result in results] == list(WAYS)
+    assert results[0].speed_ratio.value == 1
+    assert [result.aim for result in results] == [None, None, 3.0]
+    assert results[2].loss_ratio.reason == "embeddings agree within 0.0001, checked before timing"
+    lanes = make_lanes(EncoderConfig(layers=1), torch.tensor([20, 7]), 20, torch.device("cpu"))
+    with pytest.raises(ValueError, match=r"unpadded, sdpa by length: embeddings differ by 0\.001"):
+        check_agreement({**lanes, Lane.OPEN: lambda: lanes[Lane.PEER]() + 1e-3})
 
 
 def test_wrong_use_is_refused():
     with pytest.raises(SystemExit, match="2"):
-        main(["--rounds", "0"])
+        main(["--longest", "8"])
 
 
 def test_the_script_prints_one_document():
@@ -43,4 +44,4 @@ def test_the_script_prints_one_document():
     )
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
-    assert [result["lane"] for result in document["results"]] == list(Lane)
+    assert [result["lane"] for result in document["results"]] == list(WAYS)

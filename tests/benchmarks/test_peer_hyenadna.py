@@ -5,10 +5,10 @@ import json
 import pytest
 import torch
 
-from bench.case import ExitCode, Quantity
+from bench.case import ExitCode
 from benchmarks import peer_hyenadna
-from benchmarks.peer_hyenadna import judge, make_model, prepare
-from benchmarks.peer_training import Lane, Result
+from benchmarks.contest import Lane
+from benchmarks.peer_hyenadna import LANES, make_model, prepare
 from benchmarks.plain_hyenadna import make_plain_backbone
 from models.hyenadna.network import CONFIGS, HyenaDNA
 
@@ -52,30 +52,18 @@ def test_peer_computes_its_filter_at_every_call_and_the_suite_once(monkeypatch):
 @pytest.mark.parametrize("work", ["inference", "training"])
 def test_lanes_do_the_same_work(work):
     contest = prepare(work, "tiny-1k", rows=4, batch=2, length=61)
-    losses = {lane: contest.measure_loss(contest.train[lane](1)) for lane in Lane}
+    assert contest.measure_loss is not None
+    measure = contest.measure_loss
+    losses = {lane: measure(contest.lanes[lane].run(1)) for lane in LANES}
     assert losses[Lane.CLOSED] == pytest.approx(losses[Lane.PEER], rel=1e-3)
     assert losses[Lane.OPEN] == pytest.approx(losses[Lane.PEER], rel=0.05)
-    assert contest.samples == 4
-
-
-@pytest.mark.parametrize(
-    ("lane", "low", "high", "loss", "expected"),
-    [
-        (Lane.CLOSED, 0.9, 1.1, 1.001, []),
-        (Lane.CLOSED, 0.8, 0.99, 1.0, ["slower than the peer"]),
-        (Lane.OPEN, 1.4, 1.6, 1.0, []),
-        (Lane.OPEN, 1.2, 1.4, 1.02, ["less than 1.5 times the peer", "loss differs from the peer's"]),
-    ],
-)
-def test_verdicts(lane, low, high, loss, expected):
-    ratio = Quantity((low + high) / 2, "x peer", 9, low, high)
-    assert judge(Result("w", lane, Quantity(1.0, "rows/s"), ratio, Quantity(1.0, "loss"), Quantity(loss, "x peer"))) == expected
+    assert (contest.samples, contest.aim) == (4, 1.5)
 
 
 def test_command_prints_json_or_a_table(capsys):
     small = ["--model", "tiny-1k", "--rows", "4", "--batch", "2", "--length", "61", "--rounds", "1", "--work", "inference"]
     assert peer_hyenadna.main([*small, "--json"]) == ExitCode.OK
     report = json.loads(capsys.readouterr().out)
-    assert [(entry["lane"], entry["failures"]) for entry in report] == [(lane.value, []) for lane in Lane]
+    assert [(entry["lane"], entry["failures"]) for entry in report["results"]] == [(lane.value, []) for lane in LANES]
     assert peer_hyenadna.main(small) == ExitCode.OK
     assert capsys.readouterr().out.splitlines()[2].endswith("too few rounds")

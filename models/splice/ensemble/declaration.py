@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -14,14 +15,40 @@ from datasets.card import DatasetCard, DatasetIdentity
 from datasets.splice_variants import SpliceVariants
 from datasets.splits import assign_folds
 from models.splice.data import SpliceData, open_data, read_variants, split_variants
-from models.splice.declaration import MODULES, SpliceWorkload
 from models.splice.ensemble.session import EnsembleSession, Kind
-from models.splice.ensemble.training import choose_lanes
+from models.splice.ensemble.training import choose_lanes, measure_memory
 from models.splice.quality import score_given_deltas
+from models.splice.recipes import ResolvedRecipe
+from models.splice.tasks import SpliceTask
 from models.training import TrainingSession
 from models.workload import Resources, Target, Variant, ignore_progress
 
 Array = np.ndarray
+
+class Inner(Protocol):
+    """A splice workload of which several can be trained: any that opens a session on rows that were chosen beforehand."""
+
+    name: str
+    modules: Sequence[str]
+
+    def facts(self, variant: str) -> Mapping[str, float]:
+        """As models.workload.Workload has it; so have recipe and identify."""
+
+    def recipe(self, case: Case) -> Mapping[str, object]:
+        """The resolved hyper-parameters of a case."""
+
+    def identify(self, case: Case, data: Path | None) -> DatasetIdentity:
+        """The data that a case would use."""
+
+    def resolve(self, case: Case) -> ResolvedRecipe:
+        """The recipe of a case."""
+
+    def open_on(self, data: SpliceData, case: Case, resources: Resources) -> TrainingSession:
+        """A session on data that are read already."""
+
+    def make_task(self, case: Case, test: SpliceVariants, data: Path | None = None) -> SpliceTask:
+        """Network, loss and quality on `test`; data: where published weights may lie."""
+
 
 ENSEMBLE_MODULES = tuple(f"models.splice.ensemble.{name}" for name in ("declaration", "quality", "session", "training"))
 
@@ -30,7 +57,7 @@ ENSEMBLE_MODULES = tuple(f"models.splice.ensemble.{name}" for name in ("declarat
 class EnsembleRecipe:
     """count members or folds of a variant of a splice workload; member i trains with the case's seed + i."""
 
-    inner: SpliceWorkload
+    inner: Inner
     variant: str
     kind: Kind
     count: int
@@ -55,13 +82,18 @@ class EnsembleWorkload:
     variants: Mapping[str, Variant]
     recipes: Mapping[str, EnsembleRecipe]
     family: str = "splice"
-    modules: Sequence[str] = field(default=(*MODULES, *ENSEMBLE_MODULES))
+    modules: Sequence[str] = field(init=False)  # those of every inner workload too
+
+    def __post_init__(self) -> None:
+        inner = dict.fromkeys(module for recipe in self.recipes.values() for module in recipe.inner.modules)
+        self.modules = (*inner, *ENSEMBLE_MODULES)
 
     def facts(self, variant: str) -> Mapping[str, float]:
-        """members; parameters and checkpoint_mb of all of them together."""
+        """members; parameters and checkpoint_mb of all of them together, heads included."""
         recipe = self.recipes[variant]
         inner = recipe.inner.facts(recipe.variant)
-        return {str(recipe.kind): float(recipe.count)} | {name: recipe.count * inner[name] for name in ("parameters", "checkpoint_mb")}
+        parameters = inner.get("parameters_with_head", inner["parameters"])
+        return {str(recipe.kind): float(recipe.count), "parameters": recipe.count * parameters, "checkpoint_mb": recipe.count * inner["checkpoint_mb"]}
 
     def recipe(self, case: Case) -> Mapping[str, object]:
         recipe = self.recipes[case.variant]
@@ -83,14 +115,14 @@ class EnsembleWorkload:
         return EnsembleSession(
             members,
             recipe.kind,
-            task=recipe.inner.make_task(recipe.inner.resolve(recipe.inner_case(case)), test),
+            task=recipe.inner.make_task(recipe.inner_case(case), test, resources.data),
             test=test,
             card=parts[0].card if recipe.kind is Kind.MEMBERS else _merge_cards(variants, parts),
             conditions=dict(members[0].conditions)
             | {"n_train": round(np.mean([part.card.rows["train"] for part in parts])), "n_test": len(test)}
             | {str(recipe.kind): recipe.count, "seeds": " ".join(str(resources.seed + index) for index in range(recipe.count))},
             open_member=partial(self.open_member, case, replace(resources, progress=ignore_progress)),
-            lanes=choose_lanes(recipe.count, resources.device),
+            lanes=choose_lanes(recipe.count, resources.device, measure_memory(members[0], resources.device)),
         )
 
     def open_member(self, case: Case, resources: Resources, index: int) -> TrainingSession:

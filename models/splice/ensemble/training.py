@@ -16,7 +16,9 @@ from models.training import TrainingSession
 from models.workload import History, Progress, ignore_progress
 
 SIGN_OF_LIFE_SECONDS = 1.0
-_SHARE_OF_FREE_MEMORY = 0.5
+_SHARE_OF_FREE_MEMORY = 0.5  # of the host
+_SHARE_OF_DEVICE_MEMORY = 0.8  # of what is free; allocators hold more than their tensors
+CONTEXT_BYTES = 600 * 2**20  # of a GPU, that a process of its own takes for CUDA's context and libraries
 
 OpenMember = Callable[[int], TrainingSession]
 """Opens the member of that index anew; can be pickled."""
@@ -30,11 +32,37 @@ class Lanes:
     threads: int
 
 
-def choose_lanes(members: int, device: torch.device) -> Lanes:
-    """Side by side on a CPU while each member has a thread and room for a process like this one; in turn on a GPU."""
+@dataclass(frozen=True, slots=True)
+class DeviceMemory:
+    """What a GPU has left, and what one member takes of it at most [bytes]."""
+
+    free: int
+    member_peak: int
+
+
+def measure_memory(member: TrainingSession, device: torch.device) -> DeviceMemory | None:
+    """Takes one training step and reads the allocator's peak: with all members opened, an upper bound for one. None on other devices than CUDA.
+
+    A member that trains later starts from fresh weights, whatever steps were taken.
+    """
+    if device.type != "cuda":
+        return None
+    torch.cuda.reset_peak_memory_stats(device)
+    member.step()
+    torch.cuda.synchronize(device)
+    return DeviceMemory(torch.cuda.mem_get_info(device)[0], torch.cuda.max_memory_allocated(device))
+
+
+def choose_lanes(members: int, device: torch.device, memory: DeviceMemory | None = None) -> Lanes:
+    """Side by side while there is room: on a CPU for a thread and a process like this one for each, on a GPU for its peak and CUDA's context.
+
+    memory: of the device; where nobody knows it, members of a GPU train in turn.
+    """
     threads = torch.get_num_threads()
     if device.type != "cpu":
-        return Lanes(1, threads)
+        room = 1 if memory is None else int(memory.free * _SHARE_OF_DEVICE_MEMORY // (memory.member_peak + CONTEXT_BYTES))
+        workers = max(1, min(members, room))
+        return Lanes(workers, max(1, threads // workers))
     lanes = min(members, threads)
     room = int(psutil.virtual_memory().available * _SHARE_OF_FREE_MEMORY // psutil.Process().memory_info().rss)
     return Lanes(max(1, min(lanes, room)), max(1, threads // lanes))
@@ -85,7 +113,7 @@ def _train_apart(open_member: OpenMember, index: int, threads: int, strictness: 
     torch.set_deterministic_debug_mode(strictness)
     session = open_member(index)
     history = session.fit(ignore_progress)
-    return history, {name: tensor.numpy() for name, tensor in session.model.state_dict().items()}
+    return history, {name: tensor.cpu().numpy() for name, tensor in session.model.state_dict().items()}
 
 
 @dataclass(frozen=True, slots=True)

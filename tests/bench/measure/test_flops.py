@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 import torch
 from torch import nn
@@ -59,6 +61,57 @@ def test_a_step_that_no_counter_may_watch_keeps_the_reason():
     assert step() == 1  # what comes after, such as an evaluation, runs as before
     assert counted.keys() == {"flops_per_step", "bytes_per_step", "least_bytes_per_step"}
     assert all((q.reason or "").startswith("the step does not run under torch's counters: ") for q in counted.values())
+
+
+def ragged(sizes):
+    """A step over batches of these sizes in turn, as an epoch with a tail batch is."""
+    layer, turns = nn.Linear(64, 32, bias=False), itertools.cycle(sizes)
+
+    def infer() -> int:
+        batch = torch.ones(next(turns), 64)
+        with torch.inference_mode():
+            layer(batch)
+        return len(batch)
+
+    return infer
+
+
+@pytest.mark.parametrize("first", range(3))
+def test_a_tail_batch_does_not_stand_for_the_mean_step(first):
+    step = ragged((512, 512, 8))
+    for _ in range(first):  # whichever batch is next when counting begins
+        step()
+    mean = (512 + 512 + 8) / 3
+    counted = count_work(step, mean_samples=mean)
+    assert counted["flops_per_step"].value == pytest.approx(2 * mean * 64 * 32)
+    assert counted["flops_per_step"].how.endswith("counted over a step of 512 samples and scaled to the 344 of a mean one")
+    full = count_work(ragged((512,)))
+    for name in ("bytes_per_step", "least_bytes_per_step"):
+        whole = full[name].value
+        assert whole is not None
+        assert counted[name].value == pytest.approx(whole * mean / 512)
+
+
+def test_steps_of_one_size_are_counted_once_and_not_scaled():
+    taken = []
+    inner = ragged((8,))
+
+    def step():
+        taken.append(1)
+        return inner()
+
+    counted = count_work(step, mean_samples=8.0)
+    assert len(taken) == 1
+    assert counted["flops_per_step"].value == 2 * 8 * 64 * 32
+    assert "scaled" not in counted["flops_per_step"].how
+
+
+def test_mfu_is_throughput_times_flop_per_sample():
+    step = ragged((512, 512, 8))
+    counted = count_work(step, mean_samples=344.0)
+    samples_per_s = 1e6
+    found = utilise(counted, 344.0 / samples_per_s, profile=A40, precision=Precision.BF16)
+    assert found["mfu"].value == pytest.approx(samples_per_s * 2 * 64 * 32 / 149.7e12)
 
 
 def test_mfu_and_bound_by_hand():

@@ -51,9 +51,11 @@ def test_the_schedule_restarts_at_20_and_60():
     assert find_restarts(replace(V2.training, epochs=60)) == [20]
 
 
-def test_presets_set_epochs_and_the_open_division_fuses_the_optimiser():
+def test_presets_set_epochs_and_the_open_division_takes_fewer_larger_steps():
     case = Case("affinity-v2", "documented", Phase.TRAIN, Preset.DOCUMENTED, Division.CLOSED, Precision.FP32)
     closed = resolve(V2, case).training
     assert (closed.epochs, closed.batch, closed.fused) == (100, 128, False)
     smoke = resolve(V2, replace(case, preset=Preset.SMOKE, division=Division.OPEN, precision=Precision.BF16)).training
-    assert (smoke.epochs, smoke.fused) == (5, True)
+    assert (smoke.epochs, smoke.fused, smoke.batch) == (5, True, 512)
+    assert (smoke.learning_rate, smoke.schedule.floor) == pytest.approx((8e-4, 8e-6))
+    assert not resolve(V2, case).quick_dropout

@@ -75,11 +75,11 @@ def test_every_smoke_case_trains_on_the_twin_and_scores(tmp_path, workload, vari
     assert read(scores["spearman"]) > 0  # the planted signal is found within five epochs, whatever the variant
 
 
-def test_open_division_in_bfloat16_stays_near_closed(tmp_path):
+def test_open_division_in_bfloat16_learns_no_less_than_closed(tmp_path):
     closed = affinity_v2.open(make_case(), make_resources(tmp_path))
     opened = affinity_v2.open(make_case(division=Division.OPEN, precision=Precision.BF16), make_resources(tmp_path))
     losses = [session.fit(ignore_progress).validation_loss[-1] for session in (closed, opened)]
-    assert losses[1] == pytest.approx(losses[0], rel=0.02)
+    assert losses[1] <= 1.02 * losses[0]
 
 
 def test_equal_seeds_give_equal_weights_and_metrics(tmp_path):

@@ -1,12 +1,15 @@
 import numpy as np
 import pytest
+import torch
 from scipy.stats import false_discovery_control, hypergeom
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
+from models.audiogram.clustering import measure_silhouette
+from models.audiogram.enrichment import adjust_false_discovery, find_enrichment
 from models.audiogram.quality import (
-    adjust_false_discovery,
+    Yardstick,
     adjusted_rand,
-    find_enrichment,
+    judge_clusters,
     normalised_information,
     purity,
     score_clusters,
@@ -83,3 +86,23 @@ def test_small_clusters_do_not_count_as_found():
     assert scores["clusters_found"].value == 2
     assert (scores["purity"].value, scores["ari"].value) == (1, 1)
     assert scores["ari"].how == "no interval: resamples of 251 groups agree"
+
+
+def test_clusters_are_judged_in_one_space_and_over_all_mice():
+    random = np.random.default_rng(5)
+    genes = np.repeat(np.array(["a", "b", "c", "d"]), 30)
+    labels = np.repeat([0, 1, 2, 3], 30)  # every gene is its own cluster
+    test = slice(90, 120)  # of one gene and one cluster: the test mice alone show nothing
+    abr, latent = random.normal(size=(120, 6)) + labels[:, None], random.normal(size=(30, 2))
+    scores = judge_clusters(labels, Yardstick(abr=abr, genes=genes, test=test, types=None), "x_", latent)
+    assert (scores["x_genes_enriched"].value, scores["x_genes_enriched_all"].value) == (0, 4)
+    assert (scores["x_gene_enrichment_share_all"].value, scores["x_gene_enrichment_share_all"].n) == (1, 4)
+    assert "training mice among them" in scores["x_genes_enriched_all"].how
+    assert scores["x_silhouette"].value is None
+    assert scores["x_silhouette_abr"].reason == "all test mice are in one cluster"
+
+    whole = judge_clusters(labels, Yardstick(abr=abr, genes=genes, test=slice(0, 120), types=None), latent=random.normal(size=(120, 2)))
+    assert whole["silhouette_abr"].value == measure_silhouette(torch.from_numpy(abr), torch.from_numpy(labels))
+    assert whole["silhouette_abr"].value != whole["silhouette"].value
+    own = judge_clusters(labels, Yardstick(abr=abr, genes=genes, test=slice(0, 120), types=None))
+    assert own["silhouette_abr"].value == own["silhouette"].value == whole["silhouette_abr"].value

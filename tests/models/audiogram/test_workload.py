@@ -67,7 +67,7 @@ def test_three_smoke_cases_and_the_documented_recipe():
 def test_every_module_of_the_family_counts_for_comparability():
     folder = ROOT / "models" / "audiogram"
     names = {f"models.audiogram.{path.stem}" for path in folder.glob("*.py")} - {"models.audiogram.__init__"}
-    assert names == {name for name in MODULES if name.startswith("models.")}
+    assert names == {name for name in MODULES if name.startswith("models.audiogram.")}
 
 
 def test_learning_rate_falls_along_one_cosine():
@@ -100,14 +100,60 @@ def test_smoke_passes_through_four_stages_and_its_weights_load_elsewhere(tmp_pat
     assert history.curves["search_clusters"] == list(range(6, 19))
     scores = session.evaluate()
     assert scores["clusters_chosen"].value == int(np.median(history.curves["search_votes"]))
-    for name in ("abr_rmse", "abr_rmse_click", "silhouette", "purity", "ari", "nmi", "genes_enriched", "baseline_kmeans_ari", "baseline_mean_abr_rmse"):
+    for name in ("abr_rmse", "abr_rmse_click", "silhouette_abr", "purity", "ari", "nmi", "genes_enriched", "baseline_kmeans_ari", "baseline_mean_abr_rmse"):
         assert scores[name].value is not None, name
     assert scores["baseline_gmm_ari"].reason == "this preset fits no Gaussian mixture"
+    assert scores["search_silhouette_k12"].value == history.curves["search_silhouette"][6]
+    assert [scores[f"search_vote_{name}"].value for name in ("silhouette", "davies_bouldin", "calinski_harabasz", "elbow")] == history.curves["search_votes"]
+    assert scores["validation_total"].value == history.validation_loss[history.best_epoch]
+    assert scores["best_joint_epoch"].value == 1
+    assert scores["graph_bytes_per_step"].value > 128 * 4 * 128  # one hidden layer of one batch, to begin with
     assert any("planted best" in note for note in session.card.notes)
     other = open_session(tmp_path, seed=9)
     other.model.load_state_dict(session.model.state_dict())
-    assert other.evaluate() == scores
+    ours = {name: quantity for name, quantity in scores.items() if not name.startswith(("search_", "validation_total", "best_joint", "graph_bytes", "steps_to_"))}
+    assert other.evaluate() == ours  # the search and the epochs are the training's own
     assert other.infer() == session.card.rows["test"]  # 96 mice in one batch
+
+
+def test_baselines_have_the_networks_number_of_clusters_and_all_are_compared_in_one_space(tmp_path):
+    session = open_session(tmp_path)
+    for clusters in (7, 9):
+        session._network.set_centres(torch.randn(clusters, 24))
+        scores = session.evaluate()
+        assert scores["clusters_chosen"].value == clusters
+        assert f"{clusters} clusters, as many as the network's" in scores["baseline_kmeans_clusters_found"].how
+        assert scores["baseline_kmeans_silhouette_abr"].value == scores["baseline_kmeans_silhouette"].value
+    for name in ("silhouette_abr", "genes_enriched_all", "baseline_kmeans_genes_enriched_all"):
+        assert name in scores
+    assert scores["baseline_gmm_silhouette_abr"].reason == "this preset fits no Gaussian mixture"
+
+
+@pytest.mark.parametrize(("scale", "collapsed"), [(100.0, 0), (1e-6, 1)])
+def test_a_collapsed_network_is_marked_and_its_latent_space_not_scored(tmp_path, scale, collapsed):
+    session = open_session(tmp_path)
+    with torch.no_grad():
+        for parameter in session._network.mean.parameters():
+            parameter.mul_(scale)
+    scores = session.evaluate()
+    assert scores["collapsed"].value == collapsed
+    assert (scores["active_dimensions"].value == 0) == collapsed
+    reason = "collapsed: no latent dimension varies by more than 0.01 over the mice, so distances in it are no structure"
+    assert scores["silhouette"].reason == (reason if collapsed else None)
+    assert (scores["silhouette_abr"].reason or "") != reason
+
+
+def test_genes_with_one_mouse_are_counted_in_card_and_conditions(tmp_path, real_data):
+    session = open_session(tmp_path, data=real_data)
+    genes = session._data.table.genes[session._data.split.train]
+    names, counts = np.unique(genes[genes != ""], return_counts=True)
+    single = int((counts == 1).sum())
+    assert (session.conditions["genes"], session.conditions["genes_single"]) == (len(names), single)
+    note = f"{single} of {len(names)} training genes have one mouse: it has no contrastive partner; without these genes {len(names) - single} would remain"
+    assert note in session.card.notes
+    twin = open_session(tmp_path)
+    assert twin.conditions["genes_single"] == 0
+    assert not any("have one mouse" in note for note in twin.card.notes)
 
 
 def test_equal_seeds_give_equal_weights(tmp_path):

@@ -11,6 +11,7 @@ from models.metrics import Undefined
 from models.splice.quality import (
     area_under_roc,
     average_precision,
+    best_f1,
     calibration_gap,
     correlate,
     expected_calibration_error,
@@ -139,3 +140,14 @@ def test_effect_quality_counts_the_largest_logit():
     quality = score_effects(np.array([0, 1, 2, 3]), logits, None)
     assert quality["effect_accuracy"].value == 0.75
     assert quality["effect_macro_f1"].value == pytest.approx((1 + 1 + 2 / 3 + 0) / 4)
+
+
+def test_best_f1_is_the_largest_over_all_thresholds():
+    random = np.random.default_rng(4)
+    for _ in range(20):
+        label, score = random.integers(0, 2, 50), random.integers(0, 12, 50) / 12  # ties
+        by_threshold = [f1_score(label, score >= threshold) for threshold in np.unique(score)]
+        assert best_f1(label, score) == pytest.approx(max(by_threshold), abs=1e-12)
+    assert best_f1(np.array([1, 0, 1]), np.array([0.9, 0.5, 0.1])) == pytest.approx(2 * 2 / (2 + 3))
+    with pytest.raises(Undefined, match="needs a positive row"):
+        best_f1(np.zeros(3), np.ones(3))

@@ -12,7 +12,7 @@ from datasets.methylation_samples import Stage, draw_proportions
 from models.tissuebert import tissuebert_deconvolution, tissuebert_file
 from models.tissuebert.deconvolution import PhasedSession, cut_hard, cut_soft, score_shares
 from models.tissuebert.file_network import FileShape
-from models.tissuebert.sample_recipes import CLASSIFIERS
+from models.tissuebert.sample_recipes import CLASSIFIERS, resolve
 from models.workload import Resources
 
 TINY = {"regions": 300, "hidden": 32, "bottleneck": 48}
@@ -53,6 +53,16 @@ def test_documented_recipes():
         ("several", 5_000, 2e-6),
         ("blood", 7_500, 2e-6),
     ]
+
+
+def test_the_open_division_takes_larger_batches_and_as_many_samples_an_update():
+    case = replace(make_case(tissuebert_file, "bottleneck2048", Preset.DOCUMENTED), division=Division.OPEN)
+    documented, standard = (resolve(tissuebert_file.recipes["bottleneck2048"], replace(case, preset=preset)) for preset in (Preset.DOCUMENTED, Preset.STANDARD))
+    training = documented.training
+    assert (training.batch, training.accumulate, training.learning_rate, training.fused) == (32, 1, 1e-5, True)
+    assert (standard.training.batch, standard.training.accumulate, standard.training.learning_rate) == (16, 1, 1e-3)
+    assert standard.quick_dropout
+    assert not resolve(tissuebert_file.recipes["bottleneck2048"], make_case(tissuebert_file, "bottleneck2048")).quick_dropout
 
 
 def test_the_classifier_learns_the_twin_and_stays_below_its_planted_best(tmp_path):

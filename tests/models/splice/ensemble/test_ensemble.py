@@ -11,14 +11,18 @@ from bench.case import Case, Division, Phase, Precision, Preset, Quantity
 from datasets.card import DataError
 from datasets.splice_twin import make_splice_twin
 from datasets.splice_variants import TargetRecipe
-from models.splice import splice_classifier, splice_ensemble, splice_validated
+from models.hyenadna import splice_hyenadna, splice_hyenadna_binary, splice_hyenadna_ensemble
+from models.hyenadna.declaration import HyenaWorkload
+from models.splice import _others, splice_classifier, splice_ensemble, splice_validated
 from models.splice.ensemble import EnsembleRecipe, Kind
 from models.splice.ensemble.quality import score_gain, summarise_members
-from models.splice.ensemble.training import choose_lanes
+from models.splice.ensemble.training import DeviceMemory, choose_lanes, measure_memory
 from models.splice.quality import area_under_roc
+from models.splice.recipes import SmokeSize
 from models.workload import Resources, ignore_progress
 
 SMALL = "hidden128-layers6"
+GIBIBYTE = 2**30
 
 
 def shrink(workload):
@@ -84,6 +88,36 @@ def test_members_are_the_inner_trainings_of_consecutive_seeds_and_quality_is_tha
     assert quality["distinct_members"].how.count(",") == 1
 
 
+INNER = [
+    *((name, workload, variant) for name, (workload, variant) in _others.items()),
+    ("hyenadna", splice_hyenadna, "tiny-1k"),
+    ("hyenadna-binary", splice_hyenadna_binary, "small-32k"),
+]
+
+
+@pytest.mark.parametrize(("workload", "variant"), [pytest.param(workload, variant, id=name) for name, workload, variant in INNER])
+@pytest.mark.parametrize("kind", list(Kind))
+def test_any_splice_workload_can_be_an_inner_one(tmp_path, workload, variant, kind):
+    tiny = {"model": "tiny-1k"} if isinstance(workload, HyenaWorkload) else {"hidden": 16, "layers": 2}
+    recipe = replace(workload.recipes[variant], **tiny, smoke=SmokeSize(train=28, test=16, batch=8, epochs=1))
+    inner = replace(workload, recipes={variant: recipe})
+    session = open_session(EnsembleRecipe(inner=inner, variant=variant, kind=kind, count=2), tmp_path)
+    assert session.step() == 2 * 8
+    history = session.fit(ignore_progress)
+    assert len(history.train_loss) == 1
+    quality = session.evaluate()
+    assert quality["auroc"].n == len(session._test)
+    assert quality[f"distinct_{kind}"].value == 2
+    assert ("ensemble_gain_auroc" in quality) == (kind is Kind.MEMBERS)
+
+
+def test_an_ensemble_counts_the_modules_and_heads_of_what_is_in_it():
+    assert "models.hyenadna.network" in splice_hyenadna_ensemble.modules
+    assert "models.hyenadna.network" not in splice_ensemble.modules
+    assert splice_hyenadna_ensemble.facts("binary-small-32k-5-folds")["parameters"] == 5 * 3_543_553
+    assert splice_ensemble.facts("simple-cnn-5-members")["parameters"] == 5 * 3_070_210
+
+
 def test_equal_members_are_refused(tmp_path):
     session = open_session(EnsembleRecipe(inner=CLASSIFIER, variant=SMALL, kind=Kind.MEMBERS, count=2), tmp_path)
     session.model[1].load_state_dict(session.model[0].state_dict())
@@ -124,7 +158,25 @@ def test_side_by_side_gives_the_weights_of_in_turn(tmp_path):
         assert torch.equal(ours, theirs)
 
 
-def test_members_train_in_turn_on_a_gpu_and_with_one_thread():
+@pytest.mark.parametrize(
+    ("free", "peak", "workers"),
+    [
+        (48 * GIBIBYTE, 2 * GIBIBYTE, 5),  # room for more than there are members
+        (12 * GIBIBYTE, 2 * GIBIBYTE, 3),  # .8 x 12 / (2 + 600/1024) = 3.7
+        (3 * GIBIBYTE, 2 * GIBIBYTE, 1),
+        (GIBIBYTE, 2 * GIBIBYTE, 1),  # one trains whatever the estimate says: it has run a step
+    ],
+)
+def test_members_share_a_gpu_as_far_as_its_memory_goes(free, peak, workers):
+    assert choose_lanes(5, torch.device("cuda"), DeviceMemory(free, peak)).workers == workers
+
+
+def test_memory_of_a_member_is_measured_on_cuda_alone(tmp_path):
+    member = open_session(EnsembleRecipe(inner=CLASSIFIER, variant=SMALL, kind=Kind.MEMBERS, count=2), tmp_path)._members[0]
+    assert measure_memory(member, torch.device("cpu")) is None
+
+
+def test_members_train_in_turn_on_an_unknown_gpu_and_with_one_thread():
     assert choose_lanes(5, torch.device("cuda")).workers == 1
     assert (choose_lanes(5, torch.device("cpu")).workers, choose_lanes(5, torch.device("cpu")).threads) == (1, 1)
 
@@ -150,4 +202,4 @@ def test_two_half_right_members_gain_what_averaging_gives_and_equal_ones_gain_no
     assert low is not None
     assert low > 0.1
     nothing = score_gain(test, members[0], [members[0], members[0]], ["auroc"])["ensemble_gain_auroc"]
-    assert (nothing.value, nothing.low, nothing.high) == (0, 0, 0)
+    assert (nothing.value, nothing.low, nothing.high) == (0, None, None)  # all resamples agree
