@@ -11,7 +11,6 @@ from enum import StrEnum
 from itertools import pairwise
 
 import numpy as np
-from scipy.optimize import nnls
 
 from datasets.card import DatasetIdentity, identify_twin
 from datasets.methylation import TISSUES
@@ -129,6 +128,8 @@ def solve_nnls(samples: Samples, mixtures: Array) -> Array:
 
     One QR decomposition of the profiles shrinks every problem from [regions, 22] to [22, 22] without changing its solution.
     """
+    from scipy.optimize import nnls  # here: every process of a TissueBERT case imports this module
+
     profiles = np.stack([samples.methylation[samples.label == tissue].mean(axis=0) for tissue in range(len(TISSUES))]).astype(np.float64)
     orthogonal, triangle = np.linalg.qr(profiles.T)
     shares = np.stack([nnls(triangle, row)[0] for row in mixtures @ orthogonal])

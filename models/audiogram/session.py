@@ -133,6 +133,7 @@ class AudiogramSession:
         if not self._pending:
             self._pending = list(self._samplers["train"].draw(self._random))[::-1]
             self._target = self._aim()
+        if not self.model.training:  # after `infer`, `evaluate` or `_aim`; asked first, because setting it walks through every module
             self.model.train()
         batch = self._pending.pop()
         self._train_on(batch, joint=True)

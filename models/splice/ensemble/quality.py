@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-from scipy.special import stdtrit
 
 from bench.case import Quantity
 from datasets.splice_variants import SpliceVariants
@@ -62,5 +61,7 @@ def _gain_of(compute: Compute) -> Compute:
 
 
 def _half_width(values: Sequence[float]) -> float:
+    from scipy.special import stdtrit  # here: every process of a splice case imports this module
+
     n = len(values)
     return float(stdtrit(n - 1, 0.975)) * float(np.std(values, ddof=1)) / math.sqrt(n)

@@ -156,6 +156,15 @@ def test_genes_with_one_mouse_are_counted_in_card_and_conditions(tmp_path, real_
     assert not any("have one mouse" in note for note in twin.card.notes)
 
 
+def test_a_step_trains_whatever_was_called_before_it(tmp_path):
+    session = open_session(tmp_path)
+    session.step()
+    session.infer()
+    assert not session.model.training
+    session.step()  # of the same epoch
+    assert session.model.training
+
+
 def test_equal_seeds_give_equal_weights(tmp_path):
     one, other, third = (open_session(tmp_path, seed=seed) for seed in (1, 1, 2))
     one.step()
