@@ -28,10 +28,11 @@ BUDGET ?= 240
 gate-proof-live: $(VENV)/ready ## the same after live sessions for BUDGET minutes; goes on where it was stopped
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.gate_rig --live --budget $(BUDGET)
 
+# --no-compile: Python compiles what it imports, which is a small part of all that is installed
 $(VENV)/ready: $(LOCKS)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; name one with PYTHON=python3.12 make ..."; exit 2; }
 	$(PYTHON) -m venv --clear $(VENV)
-	for lock in $(LOCKS); do $(BIN)/python -m pip install --quiet --no-deps --require-hashes -r $$lock || exit 1; done
+	for lock in $(LOCKS); do $(BIN)/python -m pip install --quiet --no-compile --no-deps --require-hashes -r $$lock || exit 1; done
 	touch $@
 
 lock: $(VENV)/ready ## refresh all hash-locked requirements from pyproject.toml
