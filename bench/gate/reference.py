@@ -139,12 +139,15 @@ def _run_git(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 def _identify_folder(folder: Path) -> str:
     """The commit of a clean checkout; `commit+dirty:hash` of a changed one; the hash of the files of a plain copy."""
     environment = identify_environment(folder.resolve(), ())
-    if environment.git_sha is None:  # no repository, or no git: a plain folder needs none
+    sha = environment.git_sha  # in an image without git, the image's revision: nobody can tell whether this folder is still as it was
+    if sha is None or shutil.which("git") is None or _find_top(folder) != folder.resolve():
         return f"files:{_hash_rooms(folder)}"
-    top = _run_git(folder, "rev-parse", "--show-toplevel")
-    if Path(top.stdout.strip()) != folder.resolve():
-        return f"files:{_hash_rooms(folder)}"
-    return environment.git_sha + (f"+dirty:{environment.git_dirty_sha256[:16]}" if environment.git_dirty_sha256 else "")
+    return sha + (f"+dirty:{environment.git_dirty_sha256[:16]}" if environment.git_dirty_sha256 else "")
+
+
+def _find_top(folder: Path) -> Path | None:
+    top = _run_git(folder, "rev-parse", "--show-toplevel").stdout.strip()
+    return Path(top) if top else None
 
 
 def _hash_rooms(folder: Path) -> str:

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +23,9 @@ def tell(expression: str, folder: Path = FOLDER, **variables: str) -> str:
 
 @pytest.fixture
 def project(tmp_path):
+    if shutil.which("git") is None:
+        pytest.skip("git is not installed, as in an image")
+
     def git(*arguments):
         return subprocess.run(["git", "-C", tmp_path, "-c", "user.name=a", "-c", "user.email=a@b", *arguments], check=True, capture_output=True, text=True)
 

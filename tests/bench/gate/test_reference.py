@@ -77,7 +77,10 @@ def test_a_name_that_is_a_folder_and_a_branch_is_asked_for_again(repository, mon
             assert source.side.identity.startswith("files:")
 
 
-def test_a_plain_folder_needs_no_git(repository, tmp_path, monkeypatch) -> None:
+@pytest.mark.parametrize("revision", [None, "a" * 40], ids=["bare", "in an image"])
+def test_a_plain_folder_needs_no_git(repository, tmp_path, monkeypatch, revision) -> None:
+    if revision:
+        monkeypatch.setenv("ASSAY_REVISION", revision)
     copy = shutil.copytree(repository, tmp_path / "copy", ignore=shutil.ignore_patterns(".git"))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", str(tmp_path / "empty"))

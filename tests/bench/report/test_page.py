@@ -187,6 +187,7 @@ class TestCommands:
         ours = data.model_copy(update={"name": "published-kernel-call"})  # comes with the source
         assert not any("data" in line for line in write_commands(make_record(dataset=ours)))
 
+    @pytest.mark.usefixtures("checkout")  # its records are in no image
     def test_every_real_data_set_of_the_project_is_asked_for(self, real: list[Record]) -> None:
         asked = {record.dataset.name for record in real if record.dataset and " --data data " in write_commands(record)[-1]}
         assert asked == {"abag-skempi", "gue-prom-core-tata", "impc-abr-union", "mapsy", "methylbert-reads", "vex-seq"}
