@@ -86,8 +86,8 @@ def _choose_profile(names: str) -> Profile:
     name = board.name or "a GPU without a name"
     if found := next((profile for profile in profiles if profile.fits(name)), None):
         return found
-    wanted = ", ".join(profile.title for profile in profiles)
-    raise NotFit("this service", [_reword(Finding("gpu", ok=False, message=f"found {name}, but this service wants one of: {wanted}."))])
+    wanted = " or ".join(profile.title for profile in profiles)
+    raise NotFit("this service", [_reword(Finding("gpu", ok=False, message=f"found {name}.", wanted=wanted))])
 
 
 def _find_board() -> Board | None:
