@@ -1,7 +1,8 @@
-"""JSON files that may come from a stranger, or be cut off: read whole, checked against their schema, refused in one sentence."""
+"""Files that are whole or not there: JSON of a stranger, or cut off, is refused in one sentence; what is written here is never half a file."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TypeVar
 
@@ -25,6 +26,16 @@ def read_document(path: Path, model: type[M], *, limit: int, too_large: str, rem
         raise UsageError(f"{path}: cannot be read: {error.strerror}; {remedy}") from None
     except ValidationError as error:
         raise UsageError(f"{path}: {describe_fault(error)}; {remedy}") from None
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Replaces the file at once: whoever interrupts this leaves it as it was. Raises OSError, and then nothing new lies there."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.rename(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def describe_fault(error: ValidationError) -> str:

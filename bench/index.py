@@ -7,6 +7,7 @@ program can set) are those of the check. An index that is damaged, of another ve
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import hashlib
 import os
@@ -24,6 +25,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 import bench.case
 import bench.record
+from bench.documents import write_whole
 from bench.record import Record, RecordError, RunStore, read_record
 from datasets.card import hash_files
 
@@ -168,12 +170,8 @@ def _read_index(path: Path, listings: Mapping[str, _Listing]) -> _Index:
 
 
 def _write_index(path: Path, index: _Index) -> None:
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(index.model_dump_json(), encoding="utf-8")
-        temporary.rename(path)
-    except OSError:  # a results folder that nobody may write to is read all the same, only more slowly
-        temporary.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # a results folder that nobody may write to is read all the same, only more slowly
+        write_whole(path, index.model_dump_json())
 
 
 def _grow(index: _Index, watched: Iterable[_Listing], base: Iterable[Record]) -> _Index:

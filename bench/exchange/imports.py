@@ -9,7 +9,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from bench.case import Quantity, UsageError
-from bench.documents import read_document
+from bench.documents import read_document, write_whole
 
 IMPORTS = "imported"  # folder in results/, beside runs/
 MAX_BYTES = 32 << 20
@@ -52,9 +52,7 @@ def keep_import(imported: Imported, results: Path) -> Path:
     path = folder / f"{imported.source_sha256[:16]}.json"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(imported.model_dump_json(indent=1) + "\n", encoding="utf-8")
-        temporary.rename(path)
+        write_whole(path, imported.model_dump_json(indent=1) + "\n")
     except OSError as error:
         raise UsageError(f"{path}: cannot be written: {error.strerror}; free it or choose another folder with --results DIR") from None
     return path

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bench.case import UsageError
+from bench.documents import write_whole
 from bench.launch.containers import Image
 
 DIGESTS = "images.toml"
@@ -43,11 +43,8 @@ def keep_digests(images: Sequence[Image], results: Path) -> dict[str, str]:
     new = {image.tag: image.digest for image in images if known.get(image.tag) != image.digest}
     if new:
         lines = [f'"{tag}" = "{digest}"' for tag, digest in sorted((known | new).items())]
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
-            temporary.write_text("\n".join([EXPLANATION, "[images]", *lines, ""]))
-            temporary.rename(path)
+            write_whole(path, "\n".join([EXPLANATION, "[images]", *lines, ""]))
         except OSError as error:
-            temporary.unlink(missing_ok=True)
             raise UsageError(f"{path} cannot be written: {error.strerror}; free space or choose another folder with --out DIR") from None
     return {tag: f"{tag} is {digest}; kept in {path}" for tag, digest in new.items()}

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from bench.case import UsageError
 from bench.claims import find_claims, judge, load_claims
+from bench.documents import write_whole
 from bench.exchange.imports import read_imports
 from bench.index import Ledger, read_ledger
 from bench.report.claims_page import render_claims
@@ -37,13 +37,7 @@ def write_pages(results: Path, ledger: Ledger | None = None, page: Path | None =
 
 
 def _write(path: Path, text: str) -> None:
-    """Whole or not at all: an interrupted command leaves the page as it was."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        try:
-            temporary.write_text(text, encoding="utf-8")
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_whole(path, text)
     except OSError as error:
         raise UsageError(f"{path} cannot be written: {error.strerror}; choose a folder that exists and is yours") from None
