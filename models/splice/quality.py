@@ -117,11 +117,8 @@ def average_precision(label: Array, score: Array) -> float:
     positives = int((label == 1).sum())
     if not positives:
         raise Undefined("AUPRC needs a positive row")
-    order = np.argsort(-score, kind="stable")
-    hits, ranked = np.cumsum(label[order] == 1), score[order]
-    last = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))  # the last row of each tied score
-    gained = np.diff(hits[last], prepend=0)
-    return float((gained * hits[last] / (last + 1)).sum() / positives)
+    hits, called = _count_hits_by_threshold(label, score)
+    return float((np.diff(hits, prepend=0) * hits / called).sum() / positives)
 
 
 def best_f1(label: Array, score: Array) -> float:
@@ -129,10 +126,16 @@ def best_f1(label: Array, score: Array) -> float:
     positives = int((label == 1).sum())
     if not positives:
         raise Undefined("F1 needs a positive row")
+    hits, called = _count_hits_by_threshold(label, score)
+    return float((2 * hits / (called + positives)).max())
+
+
+def _count_hits_by_threshold(label: Array, score: Array) -> tuple[Array, Array]:
+    """Positives among the rows at or above each distinct score, and the number of those rows; both [thresholds], highest first."""
     order = np.argsort(-score, kind="stable")
     hits, ranked = np.cumsum(label[order] == 1), score[order]
     last = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))  # the last row of each tied score
-    return float((2 * hits[last] / (last + 1 + positives)).max())
+    return hits[last], last + 1
 
 
 def share_above(prediction: Array) -> float:
