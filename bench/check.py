@@ -14,9 +14,10 @@ from pathlib import Path
 from bench.case import UsageError
 from bench.claims import CHECKOUT, Claim, ClaimKind, find_claims, load_claims
 from bench.profiles import load_profiles
-from bench.record import RunStore, export_schema
+from bench.record import export_schema
 from bench.registry import expand_cases, load_workloads
 from bench.report.markdown import escape_text
+from bench.store import RunStore
 from datasets.card import DataError, hash_files
 from datasets.sources import load_sources
 from models.workload import Workload

@@ -154,9 +154,9 @@ def run(
 
     from bench.launch.campaign import Campaign, judge_run
     from bench.launch.local import Limits
-    from bench.record import RunStore
     from bench.registry import select_cases
     from bench.report import write_pages
+    from bench.store import RunStore
 
     if data is not None and not data.is_dir():
         raise UsageError(f"--data {data}: no such folder; `python -m bench data fetch --to {data}` fills one")
@@ -255,8 +255,9 @@ def claims(
     json: Json = False,
 ) -> None:
     """Says claim by claim whether the documented number holds: measured value, interval, verdict and reason."""
-    from bench.claims import exit_code, find_claims, judge, load_claims
+    from bench.claims import find_claims, load_claims
     from bench.index import read_ledger
+    from bench.judgement import exit_code, judge
 
     judgements = judge(load_claims(find_claims(results)), read_ledger(results).records)
     if json:

@@ -43,8 +43,8 @@ def export_records(
     json: Json = False,
 ) -> None:
     """Writes records for other tools: all of them as csv, parquet or mlflow, the latest of each case for the two benchmark formats."""
-    from bench.record import RunStore, read_runs
     from bench.report.leaderboard import select_latest
+    from bench.store import RunStore, read_runs
 
     if run is not None and not (results / "runs" / run).is_dir():
         raise UsageError(f"--run {run}: no such folder in {results / 'runs'}; it holds the runs' folders by name")

@@ -18,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 from bench.case import Case, ClaimVerdict, ExitCode, Outcome, Quantity, UsageError
-from bench.claims import Judgement
+from bench.judgement import Judgement
 from bench.numbers import format_documented, format_interval, format_number
 from bench.record import Record
 from bench.registry import get_workload

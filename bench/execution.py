@@ -19,8 +19,9 @@ from bench.measure.flops import count_work, utilise
 from bench.measure.machine import identify_environment, identify_machine
 from bench.measure.meter import Meter, Window
 from bench.profiles import Profile
-from bench.record import CaseFields, Comparability, Dataset, Environment, Machine, Record, RunStore
+from bench.record import CaseFields, Comparability, Dataset, Environment, Machine, Record
 from bench.registry import get_workload
+from bench.store import RunStore
 from bench.torch21 import adapt_torch
 from models.workload import History, Progress, Resources, Session
 

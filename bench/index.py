@@ -25,8 +25,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 import bench.case
 import bench.record
+import bench.store
 from bench.documents import write_whole
-from bench.record import Record, RecordError, RunStore, read_record
+from bench.record import Record
+from bench.store import RecordError, RunStore, read_record
 from datasets.card import hash_files
 
 INDEX_FILE = ".index.json"  # beside runs/, never under version control
@@ -186,7 +188,7 @@ def _grow(index: _Index, watched: Iterable[_Listing], base: Iterable[Record]) ->
 def _hash_version() -> str:
     """Of the code that decides what is valid and what lasts."""
     digest = hashlib.sha256()
-    for module in (__file__, bench.record.__file__, bench.case.__file__):
+    for module in (__file__, bench.record.__file__, bench.store.__file__, bench.case.__file__):
         digest.update(Path(str(module)).read_bytes())
     return digest.hexdigest()
 

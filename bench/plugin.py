@@ -127,7 +127,7 @@ def _settle(config: pytest.Config, case: Case) -> Settings:
 
     from bench.execution import ROOT, Settings
     from bench.profiles import detect_profile, load_profile
-    from bench.record import RunStore
+    from bench.store import RunStore
 
     run = config.getoption("--assay-run") or ROOT / "results" / "runs" / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-pytest"
     config.option.assay_run = run  # one run folder for every case of this pytest session

@@ -36,7 +36,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from bench.index import SETTLED_NS  # noqa: E402
-from bench.record import RunStore, read_record  # noqa: E402
+from bench.store import RunStore, read_record  # noqa: E402
 
 TEMPLATES = sorted((ROOT / "results" / "runs").glob("*/*.eval.standard.closed.fp32.json"))
 RUN_LENGTH = 100

@@ -78,7 +78,7 @@ def test_from_the_checkout_ours_comes_before_an_installed_one(foreign):
 
 def test_an_installed_one_before_the_checkout_fails_at_once(foreign, tmp_path):
     # started elsewhere, with the foreign package first: nothing runs half on theirs; `bench check` names the distribution
-    assert run("import bench.record", path=[foreign, ROOT], cwd=tmp_path) == ["ModuleNotFoundError: No module named 'datasets.card'"]
+    assert run("import bench.store", path=[foreign, ROOT], cwd=tmp_path) == ["ModuleNotFoundError: No module named 'datasets.card'"]
 
 
 def test_transformers_is_imported_through_the_door_only():

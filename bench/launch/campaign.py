@@ -18,8 +18,9 @@ from bench.comparability import choose_threads, compare_key, foresee
 from bench.launch.local import Ending, Limits
 from bench.plugin import BAD_INPUT
 from bench.profiles import Profile
-from bench.record import CaseFields, Environment, Machine, Record, RunStore, read_record
+from bench.record import CaseFields, Environment, Machine, Record
 from bench.registry import get_workload
+from bench.store import RunStore, read_record
 from datasets.card import DataError
 
 FINAL = (Outcome.OK, Outcome.UNSUPPORTED)  # what --resume does not try again

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from bench.case import UsageError
-from bench.claims import find_claims, judge, load_claims
+from bench.claims import find_claims, load_claims
 from bench.documents import write_whole
 from bench.exchange.imports import read_imports
 from bench.index import Ledger, read_ledger
+from bench.judgement import judge
 from bench.report.claims_page import render_claims
 from bench.report.fits import compare_fits
 from bench.report.leaderboard import render_leaderboard

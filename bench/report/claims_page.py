@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from bench.case import ClaimVerdict
-from bench.claims import ClaimKind, Judgement
+from bench.claims import ClaimKind
 from bench.conditions import name_device
+from bench.judgement import Judgement
 from bench.numbers import format_documented, format_interval
 from bench.report.fits import Cell, FitRow
 from bench.report.markdown import LINE_LENGTH, escape_text, format_table, link_record, render_template

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 from markupsafe import Markup
 
 from bench.case import ClaimVerdict, Outcome, Phase, Preset, Quantity
-from bench.claims import Claims, Judgement, find_moment, judge
+from bench.claims import Claims
 from bench.conditions import name_device
 from bench.exchange.imports import Imported
 from bench.index import age, identify_row, name_line
+from bench.judgement import Judgement, find_moment, judge
 from bench.numbers import format_documented, format_interval, format_number
 from bench.record import Record
 from bench.registry import load_workloads

@@ -13,8 +13,9 @@ import bench.check
 from bench.case import Case, Outcome, Phase, Preset, UsageError
 from bench.check import Problem, check_project, check_runs
 from bench.claims import Claims
-from bench.record import CaseFields, Record, RunStore, export_schema
+from bench.record import CaseFields, Record, export_schema
 from bench.report.leaderboard import render_leaderboard
+from bench.store import RunStore
 from datasets.card import DataError
 from models.workload import Target, Variant
 

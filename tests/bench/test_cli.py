@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.record import RunStore
+from bench.store import RunStore
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -13,10 +13,12 @@ import pytest
 
 import bench.index
 from bench.case import Case, Outcome, Quantity
-from bench.claims import Claim, Claims, judge
+from bench.claims import Claim, Claims
 from bench.index import INDEX_FILE, Ledger, read_ledger, select_lasting
-from bench.record import CaseFields, Comparability, Dataset, Environment, Machine, Record, RecordError, RunStore, read_runs
+from bench.judgement import judge
+from bench.record import CaseFields, Comparability, Dataset, Environment, Machine, Record
 from bench.report.leaderboard import render_leaderboard
+from bench.store import RecordError, RunStore, read_runs
 
 HASH = "0" * 64
 BEGAN = datetime(2024, 1, 2, tzinfo=UTC)

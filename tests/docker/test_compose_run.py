@@ -16,7 +16,7 @@ from docker.client import DockerClient
 
 from bench.gate.container import open_image
 from bench.launch.containers import HARDENED, PYTHON, Containers, Image, name_launcher
-from bench.record import RunStore
+from bench.store import RunStore
 from tests.conftest import heed_interrupts
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -12,9 +12,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from bench.case import ClaimVerdict
-from bench.claims import Claims, Judgement, judge
+from bench.claims import Claims
 from bench.exchange.imports import Imported
 from bench.index import age
+from bench.judgement import Judgement, judge
 from bench.profiles import load_profiles
 from bench.record import Record
 from bench.registry import load_workloads

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from urllib.parse import quote
 
 from bench.case import ClaimVerdict
-from bench.claims import Judgement
 from bench.conditions import name_device
+from bench.judgement import Judgement
 from bench.numbers import format_documented, format_interval
 from bench.record import Record
 from bench.report.fits import FitRow

@@ -21,8 +21,9 @@ from bench.exchange.imports import MAX_BYTES, keep_import, read_imports
 from bench.exchange.pytest_json import read_pytest_json, write_pytest_json
 from bench.exchange.tables import write_csv, write_parquet
 from bench.exchange.tracking import log_records
-from bench.record import CaseFields, Dataset, Machine, Record, RunStore
+from bench.record import CaseFields, Dataset, Machine, Record
 from bench.report.leaderboard import render_leaderboard
+from bench.store import RunStore
 
 BEGAN = datetime(2024, 1, 2, tzinfo=UTC)
 STEPS = (0.010, 0.011, 0.012, 0.013, 0.014, 0.015, 0.016)

@@ -11,7 +11,8 @@ import psutil
 import pytest
 
 from bench.case import Outcome
-from bench.record import Record, RunStore
+from bench.record import Record
+from bench.store import RunStore
 from tests.conftest import heed_interrupts
 
 PATIENT = ("--select", "accidents and not hangs and not dawdles", "--name", "accidents", "--memory", "2.5")

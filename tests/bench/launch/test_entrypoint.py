@@ -11,7 +11,7 @@ from bench.case import UsageError
 from bench.launch.entrypoint import choose_options, find_data
 from bench.measure import fitness
 from bench.measure.fitness import NotFit
-from bench.record import RunStore
+from bench.store import RunStore
 
 ROOT = Path(__file__).resolve().parents[3]
 PRETENDED = ["--emulated", "gpu: scripted NVML"]

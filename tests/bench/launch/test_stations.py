@@ -15,7 +15,7 @@ from bench.launch.docker import Examination
 from bench.launch.stations import Engine, Station, Wish, find_run, name_suffixes, open_stations, spell_resumption
 from bench.measure.fitness import Finding, NotFit
 from bench.profiles import load_profile
-from bench.record import RunStore
+from bench.store import RunStore
 
 NOBODY: Any = None
 RUN = ("run", "--engine", "docker", "--image", "cpu", "--image", "cuda", "--profile", "cpu", "--select", "affinity-v1/documented/train", "--division", "closed")

@@ -5,7 +5,8 @@ from collections.abc import Callable
 import pytest
 
 from bench.case import ClaimVerdict, Quantity
-from bench.claims import Claims, Judgement, judge
+from bench.claims import Claims
+from bench.judgement import Judgement, judge
 from bench.record import Record
 from bench.report.claims_page import render_claims
 from bench.report.fits import compare_fits

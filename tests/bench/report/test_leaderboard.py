@@ -14,8 +14,9 @@ from markdown_it import MarkdownIt
 
 from bench.case import Outcome, Quantity
 from bench.claims import Claims
-from bench.record import Environment, Record, RunStore, read_runs
+from bench.record import Environment, Record
 from bench.report.leaderboard import render_leaderboard, select_latest
+from bench.store import RunStore, read_runs
 
 HEADS = {"20240102-a40-documented": "a" * 64, "20240102-cpu-smoke": "b" * 64}
 

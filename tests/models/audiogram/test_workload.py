@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from bench.case import Case, Division, Outcome, Phase, Precision, Preset, Unsupported
-from bench.record import RunStore
 from bench.registry import expand_cases
+from bench.store import RunStore
 from datasets.audiograms import FULL_CSV, UNION_CSV
 from datasets.card import DataError, MissingData
 from models.audiogram import WORKLOADS, audiogram_vae
