@@ -66,6 +66,12 @@ def test_the_run_reports_bad_input_and_keeps_a_whole_chain(accidents) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(("case", "end"), [("well", "1 passed in"), ("raises", "1 failed in"), ("no-such-unit", "1 skipped in")])
+def test_logs_are_whole_although_cases_leave_in_a_hurry(accidents, case: str, end: str) -> None:
+    log = accidents[2].folder / "logs" / f"accidents.{case}.train.smoke.closed.fp32.log"
+    assert log.read_text().splitlines()[-1].startswith(end)
+
+
 def test_evaluation_uses_the_weights_of_training(accidents) -> None:
     records = accidents[1]
     assert records["well/eval"].weights_sha256 == records["well/train"].weights_sha256
