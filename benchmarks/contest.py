@@ -53,7 +53,8 @@ class Contest:
     lanes: Mapping[Lane, Entry]
     measure_loss: Callable[[nn.Module], float] | None = None  # on the test rows; None: outputs were compared beforehand
     agreement: str = ""  # what was compared beforehand, and how closely
-    aim: float | None = None  # times the peer's throughput that the last lane is to reach on a CPU
+    aim: float | None = None  # times the peer's throughput that the last lane is to reach on `aim_device`
+    aim_device: str = "cpu"
     device: torch.device = CPU
     profile: Profile = field(default_factory=lambda: load_profile("cpu"))
 
@@ -127,7 +128,7 @@ def _summarise(
         loss_ratio=ratio,
         peak_memory=growth,
         mfu=use_of_peak(flops, contest.samples, speed, contest.profile, entry.precision),
-        aim=contest.aim if lane is list(contest.lanes)[-1] and contest.device.type == "cpu" else None,
+        aim=contest.aim if lane is list(contest.lanes)[-1] and contest.device.type == contest.aim_device else None,
     )
 
 
@@ -143,18 +144,18 @@ def take_median(values: list[float], unit: str) -> Quantity:
 def judge(result: Result) -> list[str]:
     """What the lane surely does not keep of its promise; empty when all is well, or when there are too few rounds to say.
 
-    A closed lane is no slower than the peer and reaches its loss to within 1 %; an open lane is faster, reaches its aim where it has one,
-    and its loss is not larger by more than that.
+    A closed lane is no slower than the peer and reaches its loss to within 1 %; an open lane is faster, unless the peer does less work and
+    the aim allows for it, reaches its aim where it has one, and its loss is not larger by more than that.
     """
     speed, loss, failures = result.speed_ratio, result.loss_ratio, []
     if result.lane in (Lane.PEER, Lane.PUBLISHED):
         return []
     if result.lane is Lane.CLOSED and speed.high is not None and speed.high < 1:
         failures.append("slower than the peer")
-    if result.lane is Lane.OPEN and speed.low is not None and speed.low <= 1:
+    if result.lane is Lane.OPEN and (result.aim is None or result.aim >= 1) and speed.low is not None and speed.low <= 1:
         failures.append("not faster than the peer")
     if result.aim is not None and speed.high is not None and speed.high < result.aim:
-        failures.append(f"below the aim of {result.aim:g} times the peer")
+        failures.append(f"below the aim of {result.aim:.3g} times the peer")
     if loss.low is not None and loss.low > 1 + LOSS_TOLERANCE:
         failures.append("test loss larger than the peer's")
     if result.lane is Lane.CLOSED and loss.high is not None and loss.high < 1 - LOSS_TOLERANCE:

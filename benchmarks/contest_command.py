@@ -37,7 +37,7 @@ def make_parser(description: str | None, rounds: int = 9) -> argparse.ArgumentPa
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=rounds, metavar="N", help=f"rounds per contest (default: {rounds}; an interval takes 6)")
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="torch threads (default: 1, so that other programs on the machine disturb least)")
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where to compute (default: cpu)")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where to compute (default: %(default)s)")
     parser.add_argument("--json", nargs="?", const=STANDARD_OUTPUT, metavar="FILE", help="one JSON document: into FILE beside the table, or instead of it")
     return parser
 
@@ -116,6 +116,6 @@ def format_verdict(result: Result) -> str:
     """What the lane does not keep, else ok; and whether it reaches its aim."""
     if result.lane is Lane.PEER:
         return "reference"
-    aim = "" if result.aim is None else f"aim {result.aim:g}x {'met' if result.aim_met else 'missed'}"
+    aim = "" if result.aim is None else f"aim {result.aim:.3g}x {'met' if result.aim_met else 'missed'}"
     found = ", ".join(judge(result)) or ("ok" if result.speed_ratio.low is not None else "too few rounds")
     return "; ".join(filter(None, (found, aim)))

@@ -16,39 +16,50 @@ ROOT = Path(__file__).resolve().parents[1]
 PEERS = ROOT / "results" / "peers"
 README = ROOT / "README.md"
 BEGIN, END = "<!-- peers: written by benchmarks/peer_table.py -->", "<!-- end of peers -->"
-HEADER = "| work | machine | lane | samples/s | against the peer | loss against the peer's | peak memory | MFU | aim |"
+PEER = "peer"
+HEADER = "| work | machine | lane | samples/s | the peer's | times the peer | aim | loss against the peer's | memory | the peer's | MFU |"
 
 
 def render_table(folder: Path) -> str:
-    """One row a lane, in the order of the files' names; a sentence where nothing has been measured."""
+    """One row a lane that is not the peer's, in the order of the files' names; a sentence where nothing has been measured."""
     documents = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
     if not documents:
         return "No measurement is committed."
-    rows = [render_row(document, result) for document in documents for result in document["results"]]
+    rows = [row for document in documents for row in render_rows(document)]
     taken = sorted({document["taken"] for document in documents})
     how = "ratios are medians over rounds with 95 % intervals; memory is what a lane takes beyond data and networks made beforehand"
     note = f"Taken {' and '.join(taken)}; {how}."
     return "\n".join([HEADER, "|---" * HEADER.count(" | ") + "|---|", *rows, "", note])
 
 
-def render_row(document: Mapping[str, Any], result: Mapping[str, Any]) -> str:
-    """One lane of one document."""
+def render_rows(document: Mapping[str, Any]) -> list[str]:
+    """The lanes of one document beside their peer."""
     options = document["options"]
-    machine = f"{document['device']}, {options['threads']} thread{'s' if options['threads'] > 1 else ''}" if options["device"] == "cpu" else document["device"]
-    aim = "" if result["aim"] is None else f"{result['aim']:g}x {'met' if result['aim_met'] else 'missed'}"
-    memory, mfu = result["peak_memory"]["value"], result["mfu"]["value"]
+    threads = f", {options['threads']} thread{'s' if options['threads'] > 1 else ''}" if options["device"] == "cpu" else ""
+    peers = {result["workload"]: result for result in document["results"] if result["lane"] == PEER}
+    return [_render_row(f"{document['device']}{threads}", result, peers[result["workload"]]) for result in document["results"] if result["lane"] != PEER]
+
+
+def _render_row(machine: str, result: Mapping[str, Any], peer: Mapping[str, Any]) -> str:
+    mfu = result["mfu"]["value"]
     cells = [
         result["workload"],
         machine,
         f"{result['lane']} {result['precision']}",
         f"{_round(result['samples_per_s']['value'])} {result['samples_per_s']['unit']}",
+        f"{_round(peer['samples_per_s']['value'])}",
         _show_ratio(result["speed_ratio"]),
+        "" if result["aim"] is None else f"{result['aim']:.3g}: {'met' if result['aim_met'] else 'missed'}",
         _show_ratio(result["loss_ratio"]),
-        "" if memory is None else f"{memory / 1e6:,.0f} MB",
+        _show_memory(result["peak_memory"]),
+        _show_memory(peer["peak_memory"]),
         "" if mfu is None else f"{mfu:.1%}",
-        aim,
     ]
     return "| " + " | ".join(cells) + " |"
+
+
+def _show_memory(peak: Mapping[str, Any]) -> str:
+    return "" if peak["value"] is None else f"{peak['value'] / 1e6:,.0f} MB"
 
 
 def _round(speed: float) -> str:

@@ -96,6 +96,8 @@ def make_result(lane, speed, loss, aim=None):
         (Lane.OPEN, (1.0, 1.5), (0.9, 1.1), None, ["not faster than the peer"]),
         (Lane.OPEN, (2.4, 2.6), (0.9, 1.1), 2.5, []),
         (Lane.OPEN, (2.1, 2.4), (0.9, 1.1), 2.5, ["below the aim of 2.5 times the peer"]),
+        (Lane.OPEN, (0.8, 0.9), (0.9, 1.1), 0.77, []),  # the peer does less work
+        (Lane.OPEN, (0.6, 0.7), (0.9, 1.1), 0.77, ["below the aim of 0.77 times the peer"]),
         (Lane.CLOSED, (1.1, 1.2), (1.005, 1.1), None, []),
         (Lane.CLOSED, (1.1, 1.2), (1.02, 1.1), None, ["test loss larger than the peer's"]),
         (Lane.CLOSED, (1.1, 1.2), (0.5, 0.9), None, ["test loss differs from the peer's"]),  # it does not do the same work
