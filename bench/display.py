@@ -144,10 +144,12 @@ def print_judgements(judgements: Sequence[Judgement], *, reasons: bool) -> None:
     print_table(f"{len(decided)} of {len(judgements)} documented claims have a verdict", ("verdict", "claim", "documented", "measured"), rows)
     for verdict in open_verdicts:
         others = [j for j in judgements if j.verdict is verdict]
-        console.print(f"\n{len(others)} {verdict}" + (":" if reasons and others else ""))
+        if not others:
+            continue
+        console.print(f"\n{len(others)} {verdict}" + (":" if reasons else ""))
         for judgement in others if reasons else ():
             console.print(f"  {judgement.claim.id}: {clean_text(judgement.reason, 500)}", markup=False, soft_wrap=True)
-    if not reasons:
+    if not reasons and len(decided) < len(judgements):
         console.print("why: python -m bench claims --reasons, or results/CLAIMS.md")
 
 
