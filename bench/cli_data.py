@@ -31,7 +31,8 @@ def list_sources(json: Json = False) -> None:
         print_json([entry.model_dump(mode="json") for entry in entries])
         return
     rows = [(entry.path, entry.dataset, entry.kind, f"{size / 1e6:.1f} MB" if (size := getattr(entry, "bytes", 0)) else "", entry.licence) for entry in entries]
-    print_table("file: fetched; derived: made here from fetched files; supplied: yours to put there", ("path", "data set", "kind", "size", "licence"), rows)
+    kinds = "file: fetched; derived: made from other files, by `data fetch` or by hand; supplied: yours to put there"
+    print_table(kinds, ("path", "data set", "kind", "size", "licence"), rows)
 
 
 @app.command("fetch", epilog="Examples: `python -m bench data fetch --to data`, `python -m bench data fetch --to data --only gue`")

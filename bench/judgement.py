@@ -143,6 +143,8 @@ def _decide(claim: Claim, best: _Candidate) -> Judgement:
     measured, record = best.measured, best.record
     if best.differences:
         reason = "; ".join(best.differences)
+        if measured is None:
+            reason += f"; nor does any run of {claim.workload} here give {claim.metric}"
         return Judgement(claim, ClaimVerdict.NOT_COMPARABLE, measured, record, reason, best.differences, best.twin)
     if measured is None or measured.value is None:
         reason = f"the runs of {claim.workload} give no {claim.metric}" + (f": {measured.reason}" if measured else "")

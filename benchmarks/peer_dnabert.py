@@ -56,7 +56,7 @@ def prepare(layers: int, sequences: int, shortest: int, longest: int, seed: int 
     check_agreement(lanes)
     padding = 1 - int(lengths.sum()) / (sequences * longest)
     return Contest(
-        name=f"dnabert, {padding:.0%} padding",
+        name=f"dnabert {layers} layers, {padding:.0%} pad",
         unit="sequences",
         samples=sequences,
         lanes={lane: Entry(run=_leave_embeddings(embed), how=WAYS[lane]) for lane, embed in lanes.items()},

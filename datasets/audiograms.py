@@ -203,6 +203,13 @@ def _nonzero(scale: Array) -> Array:
 
 
 def _read_rows(path: Path, wanted: Sequence[str]) -> list[tuple[int, list[str]]]:
+    try:
+        return _read_text(path, wanted)
+    except UnicodeDecodeError as error:
+        raise DataError(path, f"is no UTF-8 text: {error}", "Save the table as UTF-8") from None
+
+
+def _read_text(path: Path, wanted: Sequence[str]) -> list[tuple[int, list[str]]]:
     with path.open(newline="", encoding="utf-8-sig") as stream:
         lines = csv.reader(stream)
         header = next(lines, [])

@@ -142,12 +142,13 @@ class Genome:
 
 
 def _normalise(chromosome: str) -> str:
-    return chromosome if chromosome.startswith("chr") else f"chr{chromosome}"
+    name = chromosome.removeprefix("chr")
+    return f"chr{'M' if name == 'MT' else name}"  # Ensembl's name for what hg38's files call chrM
 
 
 def _require(path: Path) -> Path:
     if not path.is_file():
-        raise MissingData(path, "not found", "Fetch it with `python -m bench data fetch` or give its folder with --data")
+        raise MissingData(path, "not found", "Give a FASTA of hg38; `python -m bench data describe genome` says where to get it")
     return path
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import math
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,14 +21,22 @@ FIRST_ROW = 2
 
 
 def read_columns(path: Path, columns: Sequence[str], delimiter: str = ",", header: bool = True) -> dict[str, list[str]]:  # noqa: FBT001, FBT002
-    """The named columns of a delimited text file, as text.
+    """The named columns of a delimited text file, plain or gzip, as text.
 
     header: False for a file without one, whose columns are then `columns` in order. Raises MissingData for a file that is not
-    there and DataError for a missing column, a row that is too short, or an empty table.
+    there and DataError for a file that is no text, a missing column, a row that is too short, or an empty table.
     """
     if not path.is_file():
         raise MissingData(path, "not found", "Fetch it with `python -m bench data fetch` or give its folder with --data")
-    with path.open(newline="", encoding="utf-8-sig") as stream:
+    try:
+        return _read_columns(path, columns, delimiter, header)
+    except (EOFError, gzip.BadGzipFile, zlib.error, UnicodeDecodeError) as error:
+        raise DataError(path, f"is damaged or no text: {error}", "Give it as UTF-8, or download it again") from None
+
+
+def _read_columns(path: Path, columns: Sequence[str], delimiter: str, header: bool) -> dict[str, list[str]]:  # noqa: FBT001
+    packed = path.suffix in {".gz", ".bgz"}
+    with gzip.open(path, "rt", newline="", encoding="utf-8-sig") if packed else path.open(newline="", encoding="utf-8-sig") as stream:
         rows = csv.reader(stream, delimiter=delimiter)
         names = next(rows, []) if header else list(columns)
         absent = [column for column in columns if column not in names]

@@ -31,7 +31,7 @@ class VariantList:
 def read_variant_list(path: Path) -> VariantList:
     """The variants of a VCF (hg38, 1-based) or of a SpliceVarDB download (column hg38), told apart by the first line.
 
-    Left out and counted: variants that occur before, alternative alleles without a sequence (`*`, `.`, `<DEL>`) or with N, contigs other
+    Left out and counted: variants that occur before, alleles without a sequence (`*`, `.`, `<DEL>`) or with letters for several bases (N, R), contigs other
     than chromosomes; of SpliceVarDB also rows without an hg38 coordinate and classes that no model trains on.
     Raises MissingData, DataError (neither format, too few fields, position that is no number, no variant left).
     """
@@ -80,7 +80,7 @@ def _read_vcf(path: Path, dropped: Counter[str]) -> list[Alleles]:
             dropped["not on a chromosome"] += 1
             continue
         for alternative in alternatives.upper().split(","):
-            if not _BASES.fullmatch(alternative) or "N" in reference.upper():
+            if not _BASES.fullmatch(alternative) or not _BASES.fullmatch(reference.upper()):
                 dropped["allele without a plain sequence"] += 1
                 continue
             found.append(parse_alleles(f"{chromosome}-{position}-{reference.upper()}-{alternative}", path, row, "" if name == "." else name))

@@ -151,7 +151,7 @@ def take_median(votes: Mapping[str, int]) -> int:
 
 
 def search_clusters(points: Tensor, restarts: int = RESTARTS, tell: Callable[[int], None] = lambda _: None) -> Search:
-    """K-means for 6 to 18 clusters (as far as there are points); `tell` hears each number before its turn. points: [n, d]."""
+    """K-means for 6 to 18 clusters; `tell` hears each number before its turn. points: [n, d], more than 18 of them."""
     fits: dict[int, KMeans] = {}
     curves: dict[str, list[float]] = {name: [] for name in ("clusters", "silhouette", "davies_bouldin", "calinski_harabasz", "inertia")}
     for clusters in CANDIDATES:

@@ -82,6 +82,7 @@ class AudiogramWorkload:
                 "n_test": len(data.test),
                 "epochs": recipe.pretrain_epochs + recipe.joint_epochs,
                 "batch": recipe.batch,
+                "recipe": "corrected" if recipe.whole_target else "original",
             },
             device=resources.device,
             precision=case.precision,

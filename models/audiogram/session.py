@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from bench.case import Precision, Quantity
 from datasets.card import DataError, DatasetCard
-from models.audiogram.clustering import Search, fit_kmeans, search_clusters
+from models.audiogram.clustering import CANDIDATES, Search, fit_kmeans, search_clusters
 from models.audiogram.data import AudiogramData, Mice
 from models.audiogram.evaluation import PARTS, Judge, report_best, report_search
 from models.audiogram.losses import (
@@ -87,6 +87,9 @@ class AudiogramSession:
     ) -> None:
         self._recipe, self._data, self._device, self._precision, self._seed = recipe, data, device, precision, seed
         autocast(device, precision)  # refuse an impossible precision before any work
+        if len(data.train) <= CANDIDATES[-1]:
+            remedy = f"Give a table of which at least {CANDIDATES[-1] + 1} mice fall into the training split"
+            raise DataError(data.table.path, f"{len(data.train)} training mice are too few for a search up to {CANDIDATES[-1]} clusters", remedy)
         self._samplers = {part: self._make_sampler(getattr(data.split, part)) for part in ("train", "validation")}
         if not self._samplers["train"].pairs:
             remedy = "Give a table with several mice per gene: the contrastive loss compares them"

@@ -20,7 +20,9 @@ from models.splice.recipes import (
     EIGHT_K,
     FULL_AS_DOCUMENTED,
     FULL_AS_SCRIPTED,
+    FULL_EARLY_STOP,
     ONE_K,
+    ONE_K_AS_DOCUMENTED,
     PAIRED,
     TWO_K,
     SmokeSize,
@@ -60,7 +62,7 @@ _effects = SpliceRecipe(network=EffectTypeClassifier, task=EffectTask, documente
 
 
 def _size(name: str, summary: str) -> Variant:
-    return Variant(name=name, summary=summary, presets=_SIZES, precisions=_DOCUMENTED_AMP if name in {"1k", "full"} else _FP32_ONLY)
+    return Variant(name=name, summary=summary, presets=_SIZES, precisions=_DOCUMENTED_AMP if name in {"1k", "full", "early-stop"} else _FP32_ONLY)
 
 
 def _only_train(name: str, summary: str, presets: tuple[Preset, ...]) -> Variant:
@@ -85,10 +87,12 @@ splice_validated = SpliceWorkload(
         _only_train("attention-corrected", _CORRECTED, (Preset.STANDARD, *_SIZES)),
         Variant(name="vexseq", summary="128x6 on Vex-seq", presets=(Preset.STANDARD,)),
         Variant(name="mfass", summary="128x6 on MFASS; needs genome/hg38.fa", presets=(Preset.STANDARD,)),
-        _size("1k", "1,000 rows, 128x6: the script's 10 epochs at batch 64; document 000 says 40 at batch 32"),
+        _size("1k", "1,000 rows, 128x6: the script's 10 epochs at batch 64"),
+        _size("1k-as-documented", "the same for the 40 epochs at batch 32 of document 000"),
         _size("2k", "2,000 rows, 128x6, the M1 script"),
         _size("8k", "8,000 rows, 128x6, the M1 script"),
         _size("full", "all 22,132 balanced rows, 256x8, batch 128: the script and the checkpoint, not the 128x6 at batch 64 of document 000"),
+        _size("early-stop", "the same for up to 100 epochs, 15 % of the rows held out to stop after 7 epochs without a gain"),
     ),
     recipes={
         _SMALL: _validated,
@@ -100,9 +104,11 @@ splice_validated = SpliceWorkload(
         "vexseq": replace(_validated, assay="vex-seq", needs_assay=True),
         "mfass": replace(_validated, assay="mfass", needs_assay=True),
         "1k": replace(_validated, documented=ONE_K),
+        "1k-as-documented": replace(_validated, documented=ONE_K_AS_DOCUMENTED),
         "2k": replace(_validated, documented=TWO_K),
         "8k": replace(_validated, documented=EIGHT_K),
         "full": replace(_validated_large, documented=FULL_AS_SCRIPTED),
+        "early-stop": replace(_validated_large, documented=FULL_EARLY_STOP, stops_early=True),
     },
     score_predictions=score_given_deltas,
 )
@@ -189,6 +195,7 @@ splice_ensemble = EnsembleWorkload(
         _only_train("validated-5-members", "five seeds of splice-validated 128x6, deltas averaged", _BEYOND_SMOKE),
         _only_train("classifier-5-members", "five seeds of splice-classifier 128x6, probabilities averaged", _BEYOND_SMOKE),
         _only_train("validated-5-folds", "splice-validated 128x6, each fifth of the chromosomes held out once", _BEYOND_SMOKE),
+        _only_train("classifier-5-folds", "splice-classifier 128x6, each fifth of the chromosomes held out once", _SIZES),
         *(
             _only_train(f"{name}-5-{kind}", f"five {kind} of {inner.name}, {variant}", _SIZES)
             for name, (inner, variant) in _others.items()
@@ -200,6 +207,7 @@ splice_ensemble = EnsembleWorkload(
         "validated-5-members": EnsembleRecipe(inner=splice_validated, variant=_SMALL, kind=Kind.MEMBERS, count=5),
         "classifier-5-members": EnsembleRecipe(inner=splice_classifier, variant=_SMALL, kind=Kind.MEMBERS, count=5),
         "validated-5-folds": EnsembleRecipe(inner=splice_validated, variant=_SMALL, kind=Kind.FOLDS, count=5),
+        "classifier-5-folds": EnsembleRecipe(inner=splice_classifier, variant=_SMALL, kind=Kind.FOLDS, count=5),
         **{
             f"{name}-5-{kind}": EnsembleRecipe(inner=inner, variant=variant, kind=kind, count=5)
             for name, (inner, variant) in _others.items()

@@ -90,6 +90,7 @@ class SpliceWorkload:
                 "targets": str(recipe.variant.targets),
                 "n_train": rows["train"],
                 "n_test": rows["test"],
+                "length_nt": data.test.length,
                 "epochs": training.epochs,
                 "batch": training.batch,
             },

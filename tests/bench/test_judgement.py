@@ -140,6 +140,10 @@ class TestDifferingConditions:
         assert judgement.measured is not None
         assert judgement.measured.value == 0.9
 
+    def test_a_metric_that_no_run_gives_is_told_beside_the_differences(self) -> None:
+        judgement = judged(claim(metric="bic"), record(conditions=CONDITIONS | {"epochs": 5}))
+        assert judgement.reason == "epochs: documented 100, here 5; nor does any run of affinity-v1 here give bic"
+
     @pytest.mark.parametrize("metric", ["spearman", "train_wall_s", "vram_reserved_gb"])
     def test_synthetic_twin_is_never_compared_however_alike(self, metric: str) -> None:
         twin = record(dataset=TWIN, quality={"spearman": Quantity(0.3912, "rho")}, measurements={"train_wall_s": Quantity(1.0, "s"), "reserved_peak": Quantity(1e9, "bytes")})

@@ -85,6 +85,13 @@ def test_what_cannot_be_used_is_named(tmp_path, rows, message):
         make_table(tmp_path, rows)
 
 
+def test_another_encoding_is_named(tmp_path):
+    path = write(tmp_path / "mice.csv", [make_row(centre="Zurich")])
+    path.write_bytes(path.read_bytes().replace(b"Zurich", b"Z\xfcrich"))
+    with pytest.raises(DataError, match=r"mice\.csv: is no UTF-8 text: .*Save the table as UTF-8"):
+        read_mice(path)
+
+
 def test_missing_column_and_missing_file(tmp_path):
     path = write(tmp_path / "mice.csv", [make_row()[:5] + make_row()[6:]], COLUMNS[:5] + COLUMNS[6:])
     with pytest.raises(DataError, match=r"row 1: has no column 'Click-evoked ABR threshold'"):

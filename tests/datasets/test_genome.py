@@ -74,6 +74,11 @@ def test_a_whole_genome_without_the_chromosome_is_an_error_that_lists_what_it_ha
         genome.read("chr21", 0, 4)
 
 
+def test_mitochondria_have_ensembls_name_too(tmp_path):
+    genome = Genome([GenomeFile(_write(tmp_path / "g.fa", name="chrM"))], tmp_path / "cache")
+    np.testing.assert_array_equal(genome.read("MT", 0, 4), genome.read("chrM", 0, 4))
+
+
 def test_a_truncated_gzip_is_named_and_leaves_nothing_in_the_cache(tmp_path):
     whole = gzip.compress(_write(tmp_path / "g.fa", sequence=SEQUENCE * 500).read_bytes())
     (tmp_path / "cut.fa.gz").write_bytes(whole[: len(whole) // 2])

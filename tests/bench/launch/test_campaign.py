@@ -16,7 +16,7 @@ from bench.store import RunStore
 from tests.conftest import heed_interrupts
 
 PATIENT = ("--select", "accidents and not hangs and not dawdles", "--name", "accidents", "--memory", "2.5")
-STRICT = ("--select", "accidents and (hangs or dawdles)", "--name", "accidents", "--resume", "--silence", "12", "--timeout", "20")
+STRICT = ("--select", "accidents and (hangs or dawdles)", "--name", "accidents", "--resume", "--silence", "12", "--timeout", "30")
 
 
 def command(*arguments: str) -> list[str]:
@@ -42,7 +42,7 @@ def accidents(project: Path) -> tuple[subprocess.CompletedProcess[str], dict[str
         ("well/train", Outcome.OK, None),
         ("well/eval", Outcome.OK, None),
         ("hangs/train", Outcome.TIMEOUT, "no sign of life for 12 s"),
-        ("dawdles/train", Outcome.TIMEOUT, "longer than 20 s in all"),
+        ("dawdles/train", Outcome.TIMEOUT, "longer than 30 s in all"),
         ("segfaults/train", Outcome.CRASH, "killed by SIGSEGV"),
         ("raises/train", Outcome.CRASH, "RuntimeError: the gradient | went <b>astray</b>"),
         ("runs-out/train", Outcome.OOM, "MemoryError: no room for the activations"),

@@ -245,6 +245,20 @@ def test_a_table_without_two_mice_of_a_gene_is_refused(tmp_path, real_data):
         open_session(tmp_path, data=tmp_path)
 
 
+def test_a_table_of_fewer_mice_than_clusters_is_refused(tmp_path, real_data):
+    header, *rows = (real_data / UNION_CSV).read_text().splitlines()
+    path = tmp_path / UNION_CSV
+    path.parent.mkdir()
+    path.write_text("\n".join([header, *rows[:20]]) + "\n")
+    with pytest.raises(DataError, match=r"union_unique_mice\.csv: \d+ training mice are too few for a search up to 18 clusters"):
+        open_session(tmp_path, data=tmp_path)
+
+
+def test_the_conditions_tell_the_documented_recipe_from_the_corrected_one(tmp_path):
+    told = [open_session(tmp_path, variant=variant).conditions["recipe"] for variant in ("base", "base-corrected")]
+    assert told == ["original", "corrected"]
+
+
 def test_a_profiles_batch_is_taken(tmp_path):
     session = open_session(tmp_path, batch=64)
     assert session.conditions["batch"] == 64

@@ -92,6 +92,20 @@ def test_the_corrected_sibling_changes_targets_encoding_and_what_is_kept_and_not
     assert {key for key in ours if ours[key] != theirs[key]} == {"patience", "min_delta", "keep_best"}
 
 
+def test_the_documents_early_stopping_and_quick_test_have_their_own_variants():
+    def resolve(name):
+        recipe = dict(get_workload("splice-validated").recipe(make_case(variant=name, preset=Preset.DOCUMENTED)))
+        return {f"training.{key}": value for key, value in recipe.pop("training").items()} | recipe  # type: ignore[attr-defined]
+
+    def compare(one, other):
+        ours, theirs = resolve(one), resolve(other)
+        return {key: (ours[key], theirs[key]) for key in ours if ours[key] != theirs[key]}
+
+    patience = {"training.patience": (None, 7), "training.min_delta": (0.0, 1e-5), "training.keep_best": (False, True)}
+    assert compare("full", "early-stop") == {"training.epochs": (50, 100), "validation_share": (0.0, 0.15), **patience}
+    assert compare("1k", "1k-as-documented") == {"training.epochs": (10, 40), "training.batch": (64, 32)}
+
+
 def test_the_open_division_fuses_the_optimiser():
     recipe = get_workload("splice-validated").recipe(make_case(division=Division.OPEN, precision=Precision.BF16))
     assert isinstance(recipe["training"], dict)
@@ -178,11 +192,14 @@ def test_documented_reads_splicevardb_and_splits_by_chromosome(tmp_path):
     _write_splicevardb(tmp_path)
     case = make_case(variant="1k", preset=Preset.DOCUMENTED)
     session = open_session(case, tmp_path, tmp_path)
-    expected = {"dataset": "splicevardb", "targets": "documented", "n_train": 20, "n_test": 20, "epochs": 10, "batch": 64}
+    expected = {"dataset": "splicevardb", "targets": "documented", "n_train": 20, "n_test": 20, "length_nt": 501, "epochs": 10, "batch": 64}
     assert dict(session.conditions) == expected
     assert not session.card.identity.synthetic
     assert session.card.identity == get_workload("splice-validated").identify(case, tmp_path)
     assert session.step() == 20
+    stopping = open_session(make_case(variant="early-stop", preset=Preset.DOCUMENTED), tmp_path, tmp_path)
+    assert stopping.card.rows["train"] + stopping.card.rows["validation"] == 20
+    assert (stopping.conditions["targets"], stopping.conditions["epochs"], stopping.conditions["batch"]) == ("documented", 100, 128)
 
 
 def test_a_table_without_the_test_chromosomes_is_refused(tmp_path):
@@ -193,7 +210,7 @@ def test_a_table_without_the_test_chromosomes_is_refused(tmp_path):
 
 def test_standard_trains_on_real_mapsy_and_vexseq(real_data, tmp_path):
     mapsy = open_session(make_case(preset=Preset.STANDARD), tmp_path, real_data)
-    assert mapsy.conditions == {"dataset": "mapsy", "targets": "documented", "n_train": 640, "n_test": 128, "epochs": 10, "batch": 64}
+    assert mapsy.conditions == {"dataset": "mapsy", "targets": "documented", "n_train": 640, "n_test": 128, "length_nt": 200, "epochs": 10, "batch": 64}
     assert sum(mapsy.card.rows.values()) + sum(mapsy.card.dropped.values()) == 4951
     vexseq = open_session(make_case(variant="vexseq", preset=Preset.STANDARD), tmp_path, real_data)
     assert vexseq.conditions["dataset"] == "vex-seq"

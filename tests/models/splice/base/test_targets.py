@@ -1,6 +1,7 @@
 """The file of deltas: schema and order on real variants, what is left out, interruption, and the command as a user meets it."""
 
 import csv
+import gzip
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 from bench.case import UsageError
 from datasets.card import DataError
 from datasets.genome import Genome, GenomeFile
+from datasets.splice_tables import read_columns
 from datasets.splice_variants import TargetRecipe
 from datasets.splicevardb import read_deltas, read_splicevardb
 from datasets.variant_lists import read_variant_list
@@ -145,11 +147,11 @@ def test_an_interrupted_run_goes_on_and_the_file_is_the_same(weights, tmp_path):
 
 def test_what_cannot_be_scored_is_left_out_and_counted(weights, tmp_path):
     long = "\t".join(["1", "1500", ".", SEQUENCE[1_499], SEQUENCE[1_499] + "C" * 951])
-    extra = (f"1\t1600\t.\t{SEQUENCE[1599]}\t<DEL>,*", "chrUn_KI270742v1\t5\t.\tA\tC", long, *write_vcf(tmp_path, [1_500]).read_text().splitlines()[2:])
+    extra = (f"1\t1600\t.\t{SEQUENCE[1599]}\t<DEL>,*", "1\t1601\t.\tR\tA", "chrUn_KI270742v1\t5\t.\tA\tC", long, *write_vcf(tmp_path, [1_500]).read_text().splitlines()[2:])
     report = write_targets(write_vcf(tmp_path, [20, 1_500], extra), write_genome(tmp_path), weights, tmp_path / "out.csv")
     assert report.rows == 1
     assert report.skipped == {
-        "allele without a plain sequence": 2,
+        "allele without a plain sequence": 3,
         "not on a chromosome": 1,
         "occurs twice": 1,
         "window below 1,080 nt": 1,
@@ -192,6 +194,16 @@ def test_a_splicevardb_table_gives_the_targets_that_its_reader_takes(weights, tm
     np.testing.assert_allclose(documented.target[0], [float(row[f"dd_{name}"]) for name in ("neither", "acceptor", "donor")], rtol=1e-6)
     side = "minus_" if row["strand"] == "-" else ""
     np.testing.assert_allclose(corrected.target[0], [float(row[f"{side}d_{name}"]) for name in ("donor", "acceptor", "neither")], rtol=1e-6)
+
+
+def test_a_packed_table_is_read_like_a_plain_one_and_a_damaged_one_is_named(tmp_path):
+    table, packed = tmp_path / "table.tsv", tmp_path / "table.tsv.gz"
+    table.write_text(f"{TABLE_HEADER}\n1\tx\t22-100-A-C\tGENE\tx\tx\tNormal\tx\tx\n")
+    packed.write_bytes(gzip.compress(table.read_bytes()))
+    assert read_variant_list(packed).variants == read_variant_list(table).variants
+    table.write_bytes(table.read_bytes().replace(b"GENE", b"G\xe9NE"))
+    with pytest.raises(DataError, match=r"table\.tsv: is damaged or no text: .*Give it as UTF-8"):
+        read_columns(table, ("variant_id", "hg38"), "\t")
 
 
 @pytest.mark.parametrize(
