@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -62,6 +63,8 @@ class Execution:
     curves: dict[str, Sequence[float]] = field(default_factory=dict)
     findings: list[str] = field(default_factory=list)
     weights_sha256: str | None = None
+    _watch: ExitStack = field(default_factory=ExitStack)
+    _meter: Meter | None = None
     _session: Session | None = None
     _machine: Machine | None = None
     _environment: Environment | None = None
@@ -73,7 +76,8 @@ class Execution:
         return torch.device("cpu" if self.settings.emulated else self.settings.profile.device)
 
     def open(self) -> Session:
-        """Identifies machine and environment, then opens the workload's session on the profile's device."""
+        """Watches the profile's device from before its first use, identifies machine and environment, and opens the workload's session there."""
+        self._meter = self._watch.enter_context(Meter(self.device))
         torch.set_num_threads(choose_threads(self.case, torch.get_num_threads()))
         if self.device.type == "cpu":
             torch.set_deterministic_debug_mode("error")  # as use_deterministic_algorithms, without its import of the whole compiler
@@ -93,21 +97,19 @@ class Execution:
 
     def time(self, benchmark: BenchmarkFixture, step: Callable[[], int]) -> None:
         """Warms up, times rounds of steps through pytest-benchmark and watches memory and energy meanwhile."""
+        assert self._meter is not None  # noqa: S101  # `open` comes first
         settings = self.settings
         self.progress(0, 0, "warming up")
         samples: list[int] = []
-        with Meter(self.device) as meter:
-            # before the window opens: energy per sample counts the samples of the rounds alone
-            plan = plan_rounds(
-                step, self.device, round_seconds=settings.round_seconds, rounds=settings.rounds, max_warmup_seconds=settings.warm_up_seconds
-            )
+        # before the window opens: energy per sample counts the samples of the rounds alone
+        plan = plan_rounds(step, self.device, round_seconds=settings.round_seconds, rounds=settings.rounds, max_warmup_seconds=settings.warm_up_seconds)
 
-            def timed_round() -> None:
-                samples.append(run_round(step, self.device, plan.steps_per_round))
-                self.progress(len(samples), plan.rounds, "timing")
+        def timed_round() -> None:
+            samples.append(run_round(step, self.device, plan.steps_per_round))
+            self.progress(len(samples), plan.rounds, "timing")
 
-            with meter.window() as window:
-                benchmark.pedantic(timed_round, rounds=plan.rounds, iterations=1)  # type: ignore[no-untyped-call]
+        with self._meter.window() as window:
+            benchmark.pedantic(timed_round, rounds=plan.rounds, iterations=1)  # type: ignore[no-untyped-call]
         seconds: list[float] = benchmark.stats.stats.data  # type: ignore[union-attr]
         self.measurements |= summarise_rounds(seconds, samples, plan.steps_per_round)
         self.curves["step_s"] = [s / plan.steps_per_round for s in seconds]  # round by round, for tools that want more than a median
@@ -158,6 +160,7 @@ class Execution:
 
     def finish(self, outcome: Outcome, reason: str | None) -> Path:
         """Writes the record, whatever happened before, and returns its path."""
+        self._watch.close()
         if outcome is Outcome.OK and self.findings:
             outcome, reason = Outcome.INVALID, "; ".join(self.findings)
         session, settings = self._session, self.settings

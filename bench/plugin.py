@@ -57,7 +57,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Connects to the launcher, when there is one."""
-    config.addinivalue_line("filterwarnings", "ignore:Benchmark fixture was not used at all")  # of a case that did not come to its timing
     line = config.getoption("--assay-line")
     from models.workload import ignore_progress  # plain pytest shows its own progress
 
@@ -79,7 +78,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Trains before it evaluates, so that evaluation finds the weights of its run."""
+    """Trains before it evaluates, so that evaluation finds the weights of its run. In a case, a library's warning is told and ends nothing."""
+    unused = "ignore:Benchmark fixture was not used at all"  # of a case that did not come to its timing
+    for item in items:
+        if "execution" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.filterwarnings("default", unused))
     order = list(PHASE_OF_TEST)
     items.sort(key=lambda item: order.index(name) if (name := getattr(item, "originalname", "")) in order else -1)
 

@@ -55,6 +55,7 @@ class Contest:
     agreement: str = ""  # what was compared beforehand, and how closely
     aim: float | None = None  # times the peer's throughput that the last lane is to reach on `aim_device`
     aim_device: str = "cpu"
+    mfu_aim: float | None = None  # share of the device's peak that the last lane is to reach
     device: torch.device = CPU
     profile: Profile = field(default_factory=lambda: load_profile("cpu"))
 
@@ -74,6 +75,7 @@ class Result:
     peak_memory: Quantity
     mfu: Quantity
     aim: float | None = None
+    mfu_aim: float | None = None
 
     @property
     def aim_met(self) -> bool | None:
@@ -129,6 +131,7 @@ def _summarise(
         peak_memory=growth,
         mfu=use_of_peak(flops, contest.samples, speed, contest.profile, entry.precision),
         aim=contest.aim if lane is list(contest.lanes)[-1] and contest.device.type == contest.aim_device else None,
+        mfu_aim=contest.mfu_aim if lane is list(contest.lanes)[-1] else None,
     )
 
 
@@ -145,7 +148,7 @@ def judge(result: Result) -> list[str]:
     """What the lane surely does not keep of its promise; empty when all is well, or when there are too few rounds to say.
 
     A closed lane is no slower than the peer and reaches its loss to within 1 %; an open lane is faster, unless the peer does less work and
-    the aim allows for it, reaches its aim where it has one, and its loss is not larger by more than that.
+    the aim allows for it, reaches its aims where it has some, and its loss is not larger by more than that.
     """
     speed, loss, failures = result.speed_ratio, result.loss_ratio, []
     if result.lane in (Lane.PEER, Lane.PUBLISHED):
@@ -156,6 +159,8 @@ def judge(result: Result) -> list[str]:
         failures.append("not faster than the peer")
     if result.aim is not None and speed.high is not None and speed.high < result.aim:
         failures.append(f"below the aim of {result.aim:.3g} times the peer")
+    if result.mfu_aim is not None and result.mfu.value is not None and result.mfu.value < result.mfu_aim:
+        failures.append(f"MFU of {result.mfu.value:.1%}, below {result.mfu_aim:.0%}")
     if loss.low is not None and loss.low > 1 + LOSS_TOLERANCE:
         failures.append("test loss larger than the peer's")
     if result.lane is Lane.CLOSED and loss.high is not None and loss.high < 1 - LOSS_TOLERANCE:

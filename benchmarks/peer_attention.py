@@ -11,12 +11,12 @@ from __future__ import annotations
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script, from the checkout
 
@@ -61,7 +61,7 @@ def prepare(kind: AttentionKind, sequences: int, length: int, repeats: int = 1, 
         return _attend_plainly(inputs, sequences, bias)
 
     def attend_unbiased(inputs: Tensor) -> Tensor:
-        with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
+        with flash_alone():
             return _attend_plainly(inputs, sequences, None)
 
     agreement = check_agreement(attend, attend_biased, qkv, upstream, packing, slopes)
@@ -83,6 +83,15 @@ def prepare(kind: AttentionKind, sequences: int, length: int, repeats: int = 1, 
             device=device,
             profile=place.profile,
         )
+
+
+def flash_alone() -> AbstractContextManager[None]:
+    """Scaled dot-product attention by its flash kernel or not at all; torch 2.1 of the Triton 2 image has another name for that."""
+    if hasattr(torch.nn, "attention"):
+        from torch.nn.attention import SDPBackend, sdpa_kernel
+
+        return sdpa_kernel(SDPBackend.FLASH_ATTENTION)
+    return torch.backends.cuda.sdp_kernel(enable_flash=True, enable_math=False, enable_mem_efficient=False)
 
 
 def check_agreement(attend: Attend, peer: Attend, qkv: Tensor, upstream: Tensor, packing: Packing, slopes: Tensor) -> str:

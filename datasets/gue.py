@@ -59,11 +59,12 @@ _MOTIFS = {2: ("GCGTCCGCGA", "GTATAAAAGG"), 3: ("TTTTTTTCAG", "CAGGTAAGTA", "GAC
 
 @dataclass(frozen=True, slots=True)
 class LabelledSequences:
-    """One part of a task: sequences, labels int64 [n], and the file (or twin) and row number of each for error messages."""
+    """One part of a task: sequences, labels int64 [n], and the file (or twin) and int64 [n] row number of each for error messages."""
 
     sequences: Sequence[str]
     label: Array
     source: str
+    row: Array
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +131,8 @@ def _read_part(path: Path, shape: TaskShape) -> LabelledSequences:
             raise DataError(path, f"the sequence {sequence[:20]!r} is empty or holds letters other than A, C, G, T, N", "Correct or remove the row", row=row)
         if label not in known:
             raise DataError(path, f"label {label!r} is none of {', '.join(known)}", "Correct or remove the row", row=row)
-    return LabelledSequences(table["sequence"], np.array([known[label] for label in table["label"]], dtype=np.int64), str(path))
+    classes = np.array([known[label] for label in table["label"]], dtype=np.int64)
+    return LabelledSequences(table["sequence"], classes, str(path), np.arange(FIRST_ROW, FIRST_ROW + len(classes)))
 
 
 def _hold_out(part: LabelledSequences, path: Path) -> tuple[LabelledSequences, LabelledSequences]:
@@ -147,7 +149,7 @@ def _remove(part: LabelledSequences, other: LabelledSequences) -> tuple[Labelled
 
 
 def _take(part: LabelledSequences, rows: Array) -> LabelledSequences:
-    return LabelledSequences([part.sequences[row] for row in rows.tolist()], part.label[rows], part.source)
+    return LabelledSequences([part.sequences[row] for row in rows.tolist()], part.label[rows], part.source, part.row[rows])
 
 
 def identify_gue_twin(task: GueTask, rows: tuple[int, int, int], seed: int = 0) -> DatasetIdentity:
@@ -177,4 +179,4 @@ def _plant(shape: TaskShape, count: int, random: np.random.Generator, source: st
     letters = np.array(list("ACGT"))[random.integers(0, 4, (count, shape.length))]
     motifs = np.array([list(motif) for motif in _MOTIFS[classes]])
     letters[:, shape.motif_at : shape.motif_at + motifs.shape[1]] = motifs[shown]
-    return LabelledSequences(["".join(row) for row in letters], label, source)
+    return LabelledSequences(["".join(row) for row in letters], label, source, np.arange(len(label)))

@@ -42,7 +42,7 @@ class NpzSample:
         try:
             with zipfile.ZipFile(path) as archive:
                 self._tokens, self._states = (_map_member(path, archive, name) for name in _MEMBERS)
-        except (zipfile.BadZipFile, ValueError, EOFError) as error:
+        except (zipfile.BadZipFile, ValueError, EOFError, OSError, RuntimeError) as error:  # NotImplementedError is a RuntimeError
             raise DataError(path, f"is no readable NPZ file ({error})", WRITE_AGAIN) from None
         for name, array in zip(_MEMBERS, (self._tokens, self._states), strict=True):
             if array.ndim != 2 or array.shape[1] != TOKENS:
@@ -166,15 +166,15 @@ class Hdf5Reads:
         self.path, self.classes = path, classes
         try:
             self._file = h5py.File(path, "r")
-        except OSError as error:
+            self._tokens, self._states = (self._find(name) for name in _MEMBERS)
+            files, self.regions = (int(size) for size in self._tokens.shape[:2])
+            if not files or not self.regions:
+                raise DataError(path, f"holds {files} samples of {self.regions} regions: there is nothing to read", WRITE_AGAIN)
+            self._check_attributes(files)
+            self._numbers, self.label = np.arange(files), np.asarray(self._read_attribute("tissue_labels"), dtype=np.int64)
+            self._names = self._read_names(files)
+        except (OSError, RuntimeError, KeyError, TypeError, ValueError, OverflowError) as error:  # what h5py raises depends on the byte that is damaged
             raise DataError(path, f"is no readable HDF5 file ({error})", WRITE_AGAIN) from None
-        self._tokens, self._states = (self._find(name) for name in _MEMBERS)
-        files, self.regions = (int(size) for size in self._tokens.shape[:2])
-        if not files or not self.regions:
-            raise DataError(path, f"holds {files} samples of {self.regions} regions: there is nothing to read", WRITE_AGAIN)
-        self._check_attributes(files)
-        self._numbers, self.label = np.arange(files), np.asarray(self._read_attribute("tissue_labels"), dtype=np.int64)
-        self._names = self._read_names(files)
 
     def __len__(self) -> int:
         return len(self.label) * self.regions
@@ -207,7 +207,7 @@ class Hdf5Reads:
             once, order = np.unique(regions, return_inverse=True)  # h5py takes rising numbers only
             try:
                 tokens, states = (data[number, once][order] for data in (self._tokens, self._states))
-            except OSError as error:
+            except (OSError, RuntimeError, ValueError) as error:
                 raise DataError(self.path, f"sample {number} cannot be read ({error})", WRITE_AGAIN) from None
             check_reads(tokens, states, f"{self.path}, sample {number}", regions)
             return tokens.astype(np.uint8), states.astype(np.uint8)

@@ -92,7 +92,7 @@ def read_member(path: Path, name: str) -> Any:
             return stored[name]
     except KeyError:
         raise DataError(path, f"has no array {name!r}", WRITE_AGAIN) from None
-    except (zipfile.BadZipFile, ValueError, EOFError, OSError) as error:
+    except (zipfile.BadZipFile, ValueError, EOFError, OSError, RuntimeError) as error:
         raise DataError(path, f"{name} cannot be read ({error})", WRITE_AGAIN) from None
 
 

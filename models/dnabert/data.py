@@ -9,8 +9,7 @@ import torch
 
 from bench.case import Case, Preset
 from datasets.card import DatasetCard, DatasetIdentity, MissingData, hash_files, join_identity
-from datasets.gue import GueData, LabelledSequences, identify_gue, identify_gue_twin, locate_gue, make_gue_twin, read_gue
-from datasets.splice_tables import FIRST_ROW
+from datasets.gue import SHAPES, GueData, LabelledSequences, identify_gue, identify_gue_twin, locate_gue, make_gue_twin, read_gue
 from models.dnabert.checkpoints import find_checkpoint
 from models.dnabert.recipes import DnabertRecipe
 from models.dnabert.tokens import KmerTokenizer, PublishedTokenizer, Tokenizer, encode_rows, find_tokenizer
@@ -67,7 +66,7 @@ def open_data(recipe: DnabertRecipe, case: Case, data: Path | None, model: str) 
     checkpoint = find_checkpoint(_require(data, recipe) / model) if published else None
     parts = [_as_batch(tokenizer, part) for part in (gue.train, gue.validation, gue.test)]
     identity = gue.identity if twin else _join_model(gue.identity, recipe, _require(data, recipe) / model)
-    return DnabertData(_describe(gue, identity, tokenizer, checkpoint), Splits(*parts), int(gue.test.label.max()) + 1, checkpoint, tokenizer.name)
+    return DnabertData(_describe(gue, identity, tokenizer, checkpoint), Splits(*parts), len(SHAPES[recipe.task].classes), checkpoint, tokenizer.name)
 
 
 def _describe(gue: GueData, identity: DatasetIdentity, tokenizer: Tokenizer, checkpoint: Path | None) -> DatasetCard:
@@ -76,7 +75,7 @@ def _describe(gue: GueData, identity: DatasetIdentity, tokenizer: Tokenizer, che
 
 
 def _as_batch(tokenizer: Tokenizer, part: LabelledSequences) -> Batch:
-    ids, lengths = encode_rows(tokenizer, part.sequences, part.source, FIRST_ROW)
+    ids, lengths = encode_rows(tokenizer, part.sequences, part.source, part.row)
     return ids, lengths, torch.from_numpy(part.label)
 
 

@@ -88,16 +88,16 @@ class PublishedTokenizer:
         return encoded
 
 
-def encode_rows(tokenizer: Tokenizer, sequences: Sequence[str], source: Path | str, first_row: int) -> tuple[Tensor, Tensor]:
+def encode_rows(tokenizer: Tokenizer, sequences: Sequence[str], source: Path | str, rows: Sequence[int] | np.ndarray) -> tuple[Tensor, Tensor]:
     """(ids int64 [n, L], padded with [PAD]; lengths int64 [n]).
 
-    Raises DataError with the row of a sequence that makes more than 5,000 tokens: nothing is cut off in silence.
+    rows: number of each sequence in its file. Raises DataError with the row of a sequence that makes more than 5,000 tokens: nothing is cut off in silence.
     """
     encoded = tokenizer.encode(sequences)
     lengths = np.array([len(ids) for ids in encoded])
     if lengths.max() > MAX_TOKENS:
         worst = int(lengths.argmax())
-        raise DataError(source, f"the sequence makes {lengths[worst]:,} tokens, at most {MAX_TOKENS:,} are taken", "Shorten it", row=first_row + worst)
+        raise DataError(source, f"the sequence makes {lengths[worst]:,} tokens, at most {MAX_TOKENS:,} are taken", "Shorten it", row=int(rows[worst]))
     ids = np.full((len(encoded), int(lengths.max())), SPECIAL["[PAD]"], dtype=np.int64)
     for row, tokens in zip(ids, encoded, strict=True):
         row[: len(tokens)] = tokens

@@ -31,6 +31,8 @@ TABLE_TOLERANCE = 1e-5
 """Largest difference between a stored table and its formula: float32 leaves 6e-8, a table that was trained leaves more."""
 
 _GLOBAL = re.compile(r"GLOBAL (\S+)")
+_COUNTER = re.compile(r"^(train|val|test)_torchmetrics\.")
+"""Metric counters that the published Lightning files keep beside the weights."""
 _PREFIX = re.compile(r"^(?:model\.|hyena\.)?(?=backbone\.|lm_head\.)")
 _TABLE = re.compile(r"layers\.\d+\.mixer\.filter_fn\.(pos_emb\.z|pos_emb\.t|modulation\.deltas)$")
 _ALIAS = re.compile(r"(layers\.\d+\.mixer\.filter_fn\.implicit_filter\.)[35]\.freq$")
@@ -48,15 +50,17 @@ class Weights:
 def find_weights(config: HyenaConfig, data: Path | None) -> Path | None:
     """The checkpoint file of a size, or None where there is none.
 
-    Looks for the folder hyenadna-<name>/ in $ASSAY_WEIGHTS or, where that is not set, in <data>/weights/. Raises DataError for a
-    folder that is named but not there, and for one that holds no checkpoint.
+    Looks for the folder hyenadna-<name>/, or the hub's hyenadna-<name>-seqlen-hf/ or -seqlen/, in $ASSAY_WEIGHTS or, where that is not
+    set, in <data>/weights/. Raises DataError for a folder that is named but not there, and for one that holds no checkpoint.
     """
     named = os.environ.get(ENVIRONMENT)
     if named and not Path(named).is_dir():
         raise DataError(named, f"${ENVIRONMENT} names a folder that is not there", f"Correct ${ENVIRONMENT}, or unset it to use random weights")
     root = Path(named) if named else data / "weights" if data else None
-    folder = None if root is None else root / f"hyenadna-{config.name}"
-    if folder is None or not folder.is_dir():
+    # as the documents, or the hub, name a model's folder
+    names = (f"hyenadna-{config.name}{suffix}" for suffix in ("", "-seqlen-hf", "-seqlen"))
+    folder = None if root is None else next((root / name for name in names if (root / name).is_dir()), None)
+    if folder is None:
         return None
     for name in FILES:
         if (folder / name).is_file():
@@ -90,10 +94,16 @@ def _load(path: Path) -> object:
         loaded = _load_tensors(path)
     except pickle.UnpicklingError as error:
         named = _GLOBAL.search(str(error))
-        problem = f"holds more than tensors ({named[1] if named else 'its pickle is damaged'}) and is not opened, because reading it could run code"
+        problem = f"holds more than tensors ({named[1] if named else _say_first(error)}) and is not opened, because reading it could run code"
         remedy = "Take the `-hf` checkpoint (model.safetensors), or, if you trust the file, save its tensors alone: torch.save(checkpoint['state_dict'], path)"
         raise DataError(path, problem, remedy) from None
     return loaded.get("state_dict", loaded) if isinstance(loaded, Mapping) else loaded
+
+
+def _say_first(error: pickle.UnpicklingError) -> str:
+    """What torch's restricted unpickler stumbled over, without its advice to trust the file."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    return next((line for line in lines if line and not line.startswith(("Weights only load failed", "(1)", "(2)", "Check"))), "its pickle is damaged")
 
 
 class _Inert:
@@ -115,15 +125,20 @@ def _load_tensors(path: Path) -> Any:
     The original Lightning files pickle configuration and optimiser objects beside the weights. torch's restricted unpickler finds all
     such names without resolving them; each is then read as an inert stand-in, so that the tensors can be had and no code is run.
     """
+    if not hasattr(torch.serialization, "safe_globals"):
+        problem = f"is a pickle, which torch {torch.__version__} cannot open without running its code"
+        raise DataError(path, problem, "Take model.safetensors, or torch 2.5 or later")
     strange = torch.serialization.get_unsafe_globals_in_checkpoint(path) if zipfile.is_zipfile(path) else []
     with torch.serialization.safe_globals([(_Inert, name) for name in strange]):
         return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def _rename(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """Keys of either layout to the backbone's own names."""
+    """Keys of either layout to the backbone's own names; metric counters are left out."""
     found: dict[str, Tensor] = {}
     for key, tensor in state.items():
+        if _COUNTER.match(key):
+            continue
         name = _PREFIX.sub("", key).removeprefix("backbone.")
         name = name.replace(".mixer.layer.", ".mixer.").replace(".mlp.layer.", ".mlp.")
         if name in found:

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -106,6 +108,12 @@ def make_result(lane, speed, loss, aim=None):
 )
 def test_verdicts(lane, speed, loss, aim, expected):
     assert judge(make_result(lane, ratio(*speed), ratio(*loss), aim)) == expected
+
+
+def test_an_mfu_below_its_aim_is_a_failure():
+    fast = make_result(Lane.OPEN, ratio(3, 4), ratio(0.9, 1.1))
+    assert judge(replace(fast, mfu=Quantity(0.412, "share"), mfu_aim=0.4)) == []
+    assert judge(replace(fast, mfu=Quantity(0.388, "share"), mfu_aim=0.4)) == ["MFU of 38.8%, below 40%"]
 
 
 def test_too_few_rounds_give_no_verdict():

@@ -45,8 +45,9 @@ def write_task(folder, **parts):
 
 
 def test_what_is_in_a_held_out_part_leaves_training(tmp_path):
-    data = read_gue(write_task(tmp_path, train="ACGT,0\nGGGG,1\nCCCC,0\n", dev="CCCC,0\nGGGG,1\n"), GueTask.PROM_CORE_TATA)
+    data = read_gue(write_task(tmp_path, train="GGGG,1\nCCCC,0\nACGT,0\n", dev="GGGG,1\nCCCC,0\n"), GueTask.PROM_CORE_TATA)
     assert (data.train.sequences, data.validation.sequences, data.test.sequences) == (["ACGT"], ["CCCC"], ["GGGG"])
+    assert (data.train.row.tolist(), data.validation.row.tolist()) == ([4], [3])  # as the files count
     assert data.dropped == {"training sequences in test": 1, "validation sequences in test": 1, "training sequences in validation": 1}
 
 

@@ -201,3 +201,28 @@ def test_a_damaged_hdf5_file_is_refused(tmp_path, arrays):
         Hdf5Reads(path, TISSUES)
     with pytest.raises(DataError, match=r"b2.h5, sample 0, row 0: holds a token id outside the vocabulary"):
         Hdf5Reads(write_hdf5(tmp_path / "b2.h5", {**arrays, "dna_tokens": np.full_like(arrays["dna_tokens"], 99)}), TISSUES).take(np.array([0]))
+
+
+def read_npz(path):
+    NpzSample(path).take(np.array([0, 1]))
+
+
+def read_hdf5(path):
+    Hdf5Reads(path, TISSUES).take(np.arange(3))
+
+
+@pytest.mark.parametrize(("name", "read"), [("s0.npz", read_npz), ("a.h5", read_hdf5)])
+def test_whatever_byte_is_damaged_the_file_is_named_or_read(tmp_path, arrays, name, read):
+    write_npz(tmp_path, arrays)
+    write_hdf5(tmp_path / "a.h5", arrays)
+    whole, path = (tmp_path / name).read_bytes(), tmp_path / name
+    refusals = []
+    for place in range(0, len(whole), len(whole) // 500 + 1):
+        path.unlink()  # h5py and mmap may still hold the last one
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
+        try:
+            read(path)
+        except DataError as error:
+            refusals.append(str(error))
+    assert len(refusals) > 10
+    assert all(name in refusal for refusal in refusals)

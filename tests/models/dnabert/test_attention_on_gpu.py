@@ -6,7 +6,10 @@ import torch
 from models.dnabert.attention.packing import Packing, alibi_slopes
 from models.dnabert.attention.registry import AttentionKind, load_attention
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device: nothing to launch the kernels on")
+pytestmark = [
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device: nothing to launch the kernels on"),
+    pytest.mark.filterwarnings("default"),  # torch's compiler imports what torch deprecates
+]
 LENGTHS, HEADS, WIDTH = (1, 130, 64, 64, 257), 12, 64
 
 

@@ -15,12 +15,12 @@ def test_kmers_are_framed_and_count_from_the_special_tokens():
 
 
 def test_rows_are_padded_with_the_tokenizers_pad(tmp_path):
-    ids, lengths = encode_rows(KmerTokenizer(), ["ACGTAACGTA", "A"], "x.csv", 2)
+    ids, lengths = encode_rows(KmerTokenizer(), ["ACGTAACGTA", "A"], "x.csv", [2, 3])
     assert lengths.tolist() == [4, 3]
     assert ids.shape == (2, 4)
     assert ids[1, 3] == 3
-    with pytest.raises(DataError, match=r"x\.csv, row 3: the sequence makes 5,003 tokens, at most 5,000 are taken"):
-        encode_rows(KmerTokenizer(), ["A", "ACGTA" * 5001], "x.csv", 2)
+    with pytest.raises(DataError, match=r"x\.csv, row 9: the sequence makes 5,003 tokens, at most 5,000 are taken"):
+        encode_rows(KmerTokenizer(), ["A", "ACGTA" * 5001], "x.csv", [2, 9])
 
 
 def test_the_published_tokenizer_is_checked_when_it_is_loaded(write_tokenizer):

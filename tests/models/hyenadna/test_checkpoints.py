@@ -46,7 +46,8 @@ def make_original(config=SMALL, seed=0, wrapped=True):
         for alias in aliases:
             key = alias.replace(".mixer.", ".mixer.layer.").replace(".mlp.", ".mlp.layer.") if wrapped else alias
             original[f"model.backbone.{key}"] = tensor
-    return state, original | {"model.lm_head.weight": state["embeddings.word_embeddings.weight"]}
+    counters = {f"{part}_torchmetrics.num_tokens.count": torch.tensor(7) for part in ("train", "val", "test")}
+    return state, original | {"model.lm_head.weight": state["embeddings.word_embeddings.weight"]} | counters
 
 
 def check(path, state, config=SMALL):
@@ -203,6 +204,8 @@ def test_weights_are_found_by_name_in_the_environments_folder_or_the_datas(tmp_p
     for name in ("weights.ckpt", "pytorch_model.bin", "model.safetensors"):
         (folder / name).touch()
         assert find_weights(SMALL, tmp_path) == folder / name
+    folder.rename(folder.with_name("hyenadna-small-seqlen-hf"))  # as the hub calls it
+    folder = folder.with_name("hyenadna-small-seqlen-hf")
     monkeypatch.setenv("ASSAY_WEIGHTS", str(tmp_path / "weights"))
     assert find_weights(SMALL, None) == folder / "model.safetensors"
     monkeypatch.setenv("ASSAY_WEIGHTS", str(tmp_path / "nowhere"))
