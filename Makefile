@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 TRITON2_VENV ?= .venv-triton2
 LOCKS := docker/cpu/torch.txt docker/cpu/requirements.txt docker/cpu/dev.txt
 
-.PHONY: help bench test lint lock triton2-proof gate-proof gate-proof-live page-picture clean
+.PHONY: help bench test lint style declarations lock triton2-proof gate-proof gate-proof-live page-picture clean
 
 help: ## show the targets
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -16,9 +16,13 @@ bench: $(VENV)/ready ## run the CPU smoke preset of every case; write records, L
 test: $(VENV)/ready ## run all tests, a process per core
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --no-loadscope-reorder
 
-lint: $(VENV)/ready ## ruff, mypy --strict, declarations
+lint: style declarations ## style and declarations, all that CI refuses without a test
+
+style: $(VENV)/ready ## ruff, mypy --strict
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+declarations: $(VENV)/ready ## workloads, claims, profiles, data sources, and every record's place in its chain
 	$(BIN)/python -m bench check --runs
 
 gate-proof: $(VENV)/ready ## count the gate's false alarms and its power on simulated and recorded machines; write docs/gate.md
