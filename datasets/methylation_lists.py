@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from datasets.card import DataError, MissingData
+from datasets.text import open_text
 
 Array = np.ndarray
 
@@ -39,7 +40,7 @@ def read_list(path: Path) -> SampleList:
     """A split's CSV: filename (relative to the CSV), tissue_index. Raises MissingData, and DataError naming the row."""
     if not path.is_file():
         raise MissingData(path, "not found", "Give its folder with --data: a CSV with the columns filename, tissue_index")
-    with path.open(newline="", encoding="utf-8-sig") as stream:
+    with open_text(path, "Save the list as UTF-8") as stream:
         reader = csv.DictReader(stream)
         if not {"filename", "tissue_index"} <= set(reader.fieldnames or ()):
             raise DataError(path, f"has the columns {', '.join(reader.fieldnames or ())}", "Give filename and tissue_index", row=1)

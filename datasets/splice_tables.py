@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import csv
-import gzip
 import math
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +11,7 @@ import numpy as np
 
 from datasets.card import DataError, MissingData
 from datasets.genome import INVALID, encode_bases
+from datasets.text import open_text
 
 Array = np.ndarray
 
@@ -28,15 +27,7 @@ def read_columns(path: Path, columns: Sequence[str], delimiter: str = ",", heade
     """
     if not path.is_file():
         raise MissingData(path, "not found", "Fetch it with `python -m bench data fetch` or give its folder with --data")
-    try:
-        return _read_columns(path, columns, delimiter, header)
-    except (EOFError, gzip.BadGzipFile, zlib.error, UnicodeDecodeError) as error:
-        raise DataError(path, f"is damaged or no text: {error}", "Give it as UTF-8, or download it again") from None
-
-
-def _read_columns(path: Path, columns: Sequence[str], delimiter: str, header: bool) -> dict[str, list[str]]:  # noqa: FBT001
-    packed = path.suffix in {".gz", ".bgz"}
-    with gzip.open(path, "rt", newline="", encoding="utf-8-sig") if packed else path.open(newline="", encoding="utf-8-sig") as stream:
+    with open_text(path, "Give it as UTF-8, or download it again") as stream:
         rows = csv.reader(stream, delimiter=delimiter)
         names = next(rows, []) if header else list(columns)
         absent = [column for column in columns if column not in names]

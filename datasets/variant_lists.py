@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gzip
 import re
-import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -13,6 +11,7 @@ from pathlib import Path
 from datasets.card import DataError, MissingData
 from datasets.splice_tables import FIRST_ROW, read_columns
 from datasets.splice_windows import Alleles, parse_alleles
+from datasets.text import open_text
 
 _CHROMOSOME = re.compile(r"(?:chr)?([0-9]{1,2}|X|Y|M|MT)")
 _BASES = re.compile(r"[ACGT]+")
@@ -89,9 +88,6 @@ def _read_vcf(path: Path, dropped: Counter[str]) -> list[Alleles]:
 
 def _read_lines(path: Path) -> Iterator[tuple[int, str]]:
     """Number (from 1) and text of each line."""
-    try:
-        with gzip.open(path, "rt", encoding="utf-8-sig") if path.suffix in {".gz", ".bgz"} else path.open(encoding="utf-8-sig") as stream:
-            for row, line in enumerate(stream, start=1):
-                yield row, line.rstrip("\r\n")
-    except (EOFError, gzip.BadGzipFile, zlib.error, UnicodeDecodeError) as error:
-        raise DataError(path, f"is damaged or no text: {error}", "Download it again") from None
+    with open_text(path, "Download it again") as stream:
+        for row, line in enumerate(stream, start=1):
+            yield row, line.rstrip("\r\n")

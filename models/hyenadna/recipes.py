@@ -49,6 +49,7 @@ class HyenaRecipe(SpliceRecipe):
     special_tokens: bool = False
     checkpointing: bool = False
     whole_context: bool = False
+    stops_early: bool = True  # as all documented runs
     smoke: SmokeSize = SMOKE
 
     @property
@@ -65,11 +66,6 @@ class HyenaRecipe(SpliceRecipe):
             special_tokens=self.special_tokens,
             checkpointing=self.checkpointing,
         )
-
-    @property
-    def validates(self) -> bool:
-        """All documented runs stop early."""
-        return True
 
     def to_dict(self) -> dict[str, object]:
         """What a record tells of the backbone, beside the splice recipe."""

@@ -91,7 +91,7 @@ def split_variants(variants: SpliceVariants, recipe: ResolvedRecipe, held_out: C
     split = split_by_values(variants.chromosome, held_out, variants.path)
     train = sample_balanced(variants, split.train, recipe.run.max_train, SEED, "training")
     test = sample_balanced(variants, split.test, recipe.run.max_test, SEED, "test")
-    held = max(1, round(len(train) * VALIDATION_SHARE)) if recipe.variant.validates else 0
+    held = max(1, round(len(train) * VALIDATION_SHARE)) if recipe.variant.stops_early else 0
     validation, train = train[:held], train[held:]
     used = {"train": len(train), "validation": held, "test": len(test)}
     dropped = {**variants.dropped, "not drawn when balancing": len(variants) - sum(used.values())}

@@ -93,11 +93,6 @@ class SpliceRecipe:
         """A fresh network."""
         return self.network(self.hidden, self.layers)
 
-    @property
-    def validates(self) -> bool:
-        """Whether a validation split is held out; corrected variants always have one."""
-        return self.stops_early or self.targets is TargetRecipe.CORRECTED
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResolvedRecipe:
@@ -121,7 +116,7 @@ class ResolvedRecipe:
             "assay": variant.assay,
             "max_train": self.run.max_train,
             "max_test": self.run.max_test,
-            "validation_share": VALIDATION_SHARE if variant.validates else 0.0,
+            "validation_share": VALIDATION_SHARE if variant.stops_early else 0.0,
             "twin_rows": self.twin_rows,
             "twin_length": self.twin_length,
             "training": asdict(self.run.training),
@@ -131,14 +126,14 @@ class ResolvedRecipe:
 def correct(recipe: SpliceRecipe) -> SpliceRecipe:
     """The variant with the documents' mistakes mended: one softmax, right channels, the gene's strand, N all-zero, best weights kept."""
     with_validation = round(recipe.smoke.train / (1 - VALIDATION_SHARE))
-    return replace(recipe, targets=TargetRecipe.CORRECTED, smoke=replace(recipe.smoke, train=with_validation))
+    return replace(recipe, targets=TargetRecipe.CORRECTED, stops_early=True, smoke=replace(recipe.smoke, train=with_validation))
 
 
 def resolve(variant: SpliceRecipe, case: Case) -> ResolvedRecipe:
     """The recipe of a case: its preset's rows and epochs, its division's optimiser."""
     run, twin = _choose_run(variant, case.preset)
     training = run.training
-    if variant.validates:  # patience and least improvement of the documented early-stopping run
+    if variant.stops_early:  # patience and least improvement of the documented early-stopping run
         training = replace(training, patience=7, min_delta=1e-5, keep_best=True)
     if case.division is Division.OPEN:
         training = replace(training, fused=True)

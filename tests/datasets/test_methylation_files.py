@@ -148,6 +148,12 @@ def test_a_list_that_breaks_the_contract_is_refused(tmp_path, text, problem):
         read_list(tmp_path / "train.csv")
 
 
+def test_a_list_in_another_encoding_is_named(tmp_path):
+    (tmp_path / "train.csv").write_bytes(b"filename,tissue_index\nZ\xfcrich.npz,0\n")
+    with pytest.raises(DataError, match=r"train\.csv: is damaged or no text: .*Save the list as UTF-8"):
+        read_list(tmp_path / "train.csv")
+
+
 def test_a_tissue_without_a_name_is_refused(tmp_path, arrays):
     with pytest.raises(DataError, match=r"s2.npz: is of tissue 21, of 2"):
         NpzReads(read_list(write_npz(tmp_path, arrays)), TISSUES[:2])
