@@ -32,11 +32,13 @@ BUDGET ?= 240
 gate-proof-live: $(VENV)/ready ## the same after live sessions for BUDGET minutes; goes on where it was stopped
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.gate_rig --live --budget $(BUDGET)
 
-# --no-compile: Python compiles what it imports, which is a small part of all that is installed
+# compiled here, by all cores (pip would take one): where PYTHONDONTWRITEBYTECODE is set, every process would compile all its imports again.
+# -x: torch ships a file that is tested with Python 3.12 alone
 $(VENV)/ready: $(LOCKS)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; name one with PYTHON=python3.12 make ..."; exit 2; }
 	$(PYTHON) -m venv --clear $(VENV)
 	for lock in $(LOCKS); do $(BIN)/python -m pip install --quiet --no-compile --no-deps --require-hashes -r $$lock || exit 1; done
+	$(BIN)/python -m compileall -q -j 0 -x '_py312\.|/py312_' $(VENV)/lib
 	touch $@
 
 lock: $(VENV)/ready ## refresh all hash-locked requirements from pyproject.toml
