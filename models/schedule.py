@@ -49,7 +49,9 @@ def make_scheduler(optimiser: torch.optim.Optimizer, schedule: Schedule, epochs:
 
 
 def advance_update(scheduler: Scheduler | None) -> None:
-    """After an optimiser update."""
+    """After an optimiser update. Steps may be timed for longer than the recipe trains: the rate then stays as it was at the end."""
+    if isinstance(scheduler, torch.optim.lr_scheduler.OneCycleLR) and scheduler.last_epoch >= scheduler.total_steps:
+        return
     if isinstance(scheduler, _BY_UPDATE):
         scheduler.step()
 

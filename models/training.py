@@ -40,7 +40,7 @@ class Recipe:
     epochs: int
     schedule: Schedule = field(default_factory=Schedule)
     clip: float | None = None  # largest gradient norm
-    accumulate: int = 1  # batches per optimiser step
+    accumulate: int = 1  # batches per optimiser update
     patience: int | None = None  # epochs without improvement before stopping; None never stops early
     min_delta: float = 0.0
     keep_best: bool = False  # weights of the epoch with the best validation loss, else of the last one
@@ -141,25 +141,24 @@ class TrainingSession:
 
     def _restart(self) -> None:
         seed_everything(self._seed)
-        self.model = self._task.build().to(self._device)
+        self.model = self._task.build().to(self._device).train()  # called, not presumed: it leaves frozen parts in evaluation mode
         self._optimiser = _make_optimiser(self.model, self._recipe)
         updates = math.ceil(self._steps_per_epoch / self._recipe.accumulate) * self._recipe.epochs
         self._scheduler = make_scheduler(self._optimiser, self._recipe.schedule, self._recipe.epochs, updates)
         self._scaler = torch.amp.GradScaler(self._device.type, enabled=self._precision is Precision.FP16)
         self._shuffle = torch.Generator().manual_seed(self._seed)
-        self._pending: list[Tensor] = []
+        self._pending: list[Sequence[Tensor]] = []
         self._inference_at = 0
         self._place, self._resumed, self._began = Place(), False, time.perf_counter()
 
     def step(self) -> int:
         if not self._pending:
-            self._pending = self._epoch_order()[::-1]
+            self._pending = self._group(self._epoch_order())[::-1]
         if not self.model.training:  # after `infer` or `evaluate`; asked first, because setting it walks through every module
             self.model.train()
-        rows = self._pending.pop()
-        self._train_on(rows, divide_by=1)
-        self._update()
-        return len(rows)
+        batches = self._pending.pop()
+        self._take_update(batches, [])
+        return sum(map(len, batches))
 
     def infer(self) -> int:
         test, batch = self._splits.test, self._recipe.batch
@@ -232,7 +231,7 @@ class TrainingSession:
         """[n_test, ...] float64 predictions of the present weights, in the test split's order."""
         self.model.eval()
         with torch.inference_mode(), autocast(self._device, self._precision):
-            parts = (self._task.predict(self.model, batch) for batch in _in_order(self._splits.test, self._recipe.batch))
+            parts = (self._task.predict(self.model, batch) for batch in take_in_order(self._splits.test, self._recipe.batch))
             return _join(parts, len(self._splits.test[0])).cpu().numpy()
 
     def _epoch_order(self) -> list[Tensor]:
@@ -243,11 +242,27 @@ class TrainingSession:
             batches[-2:] = [torch.cat(batches[-2:])]
         return batches
 
-    def _train_on(self, rows: Tensor, divide_by: int) -> Tensor:
+    def _group(self, batches: Sequence[Tensor], done: int = 0) -> list[Sequence[Tensor]]:
+        """An epoch's batches by the update that they belong to, without the first `done` batches."""
+        every = self._recipe.accumulate
+        return [batches[max(start, done) : start + every] for start in range(done - done % every, len(batches), every)]
+
+    def _take_update(self, batches: Sequence[Tensor], losses: list[Tensor], advance: Callable[[int], None] = lambda _: None) -> None:
+        """One optimiser update, in training and in what is timed alike: the gradients of these batches, which `losses` grows by, then one step.
+
+        `advance` is called with the length of `losses` after every batch, and after the update for its last one.
+        """
+        for number, rows in enumerate(batches, start=1):
+            losses.append(self._accumulate(rows))
+            if number == len(batches):
+                self._update()
+            advance(len(losses))
+
+    def _accumulate(self, rows: Tensor) -> Tensor:
         batch = tuple(tensor.index_select(0, rows) for tensor in self._splits.train)
         with autocast(self._device, self._precision):
             loss = self._task.loss(self.model, batch)
-        scaled: Tensor = self._scaler.scale(loss / divide_by)
+        scaled: Tensor = self._scaler.scale(loss / self._recipe.accumulate)
         scaled.backward()  # type: ignore[no-untyped-call]
         return loss.detach()
 
@@ -258,18 +273,14 @@ class TrainingSession:
         self._scaler.step(self._optimiser)
         self._scaler.update()
         self._optimiser.zero_grad(set_to_none=True)
+        advance_update(self._scheduler)
 
     def _train_epoch(self, at: Place, advance: Callable[[int], None]) -> float:
         self.model.train()
         if not at.batches:
             at.batches = self._epoch_order()
-        every = self._recipe.accumulate
-        for done, rows in enumerate(at.batches[len(at.losses) :], start=len(at.losses) + 1):
-            at.losses.append(self._train_on(rows, divide_by=every))
-            if done % every == 0 or done == len(at.batches):
-                self._update()
-                advance_update(self._scheduler)
-            advance(done)
+        for batches in self._group(at.batches, len(at.losses)):
+            self._take_update(batches, at.losses, advance)
         stacked = torch.stack(at.losses).double().cpu()
         bad = (~torch.isfinite(stacked)).nonzero()
         if len(bad):
@@ -281,7 +292,7 @@ class TrainingSession:
         self.model.eval()
         total, rows = 0.0, 0
         with torch.inference_mode(), autocast(self._device, self._precision):
-            for batch in _in_order(split, self._recipe.batch):
+            for batch in take_in_order(split, self._recipe.batch):
                 total += float(self._task.loss(self.model, batch)) * len(batch[0])
                 rows += len(batch[0])
         return total / rows
@@ -308,7 +319,8 @@ def _join(parts: Iterable[Tensor], rows: int) -> Tensor:
     return joined[:done]
 
 
-def _in_order(tensors: Batch, batch: int) -> Sequence[Batch]:
+def take_in_order(tensors: Batch, batch: int) -> Sequence[Batch]:
+    """All rows in batches, in the order in which they stand."""
     return [tuple(tensor[start : start + batch] for tensor in tensors) for start in range(0, len(tensors[0]), batch)]
 
 

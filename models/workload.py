@@ -77,7 +77,9 @@ class Session(Protocol):
     model: nn.Module
 
     def step(self) -> int:
-        """One optimiser step on the next training batch; returns its samples. Does not synchronise the device."""
+        """One optimiser update as `fit` does it, over all batches that the recipe accumulates for one; returns their samples.
+
+        Does not synchronise the device."""
 
     def infer(self) -> int:
         """One forward pass on the next test batch without gradients; returns its samples. Does not synchronise."""

@@ -18,7 +18,7 @@ from models.dnabert.checkpoints import load_checkpoint
 from models.dnabert.network import DnabertEncoder, EncoderConfig, pack, pool_mean
 from models.dnabert.quality import score_classes
 from models.dnabert.recipes import L2
-from models.training import Batch, TrainingSession, autocast
+from models.training import Batch, TrainingSession, autocast, take_in_order
 from models.workload import History, Progress
 
 MAX_ITERATIONS = 500
@@ -80,25 +80,29 @@ class ClassificationTask:
 class FrozenSession(TrainingSession):
     """Implements models.workload.Session: the encoder embeds, a logistic regression on standardised embeddings is solved.
 
-    A step embeds one training batch, which is nearly all of the work; `fit` embeds the training rows and solves.
+    A step embeds one training batch, which is nearly all of the work; `fit` embeds all of them in the same order and solves.
     """
 
+    def _restart(self) -> None:
+        super()._restart()
+        self._unread: list[Batch] = []
+
     def step(self) -> int:
-        if not self._pending:
-            self._pending = self._epoch_order()[::-1]
-        rows = self._pending.pop()
-        self._embed(tuple(tensor.index_select(0, rows) for tensor in self._splits.train[:2]))
-        return len(rows)
+        if not self._unread:
+            self._unread = list(take_in_order(self._splits.train[:2], self._recipe.batch))[::-1]
+        batch = self._unread.pop()
+        self._embed(batch)
+        return len(batch[0])
 
     def fit(self, progress: Progress, after_epoch: Callable[[], None] | None = None) -> History:
         self._restart()
         began = time.perf_counter()
-        ids, lengths, label = self._splits.train
-        size = self._recipe.batch
-        parts = []
-        for start in range(0, len(ids), size):
-            parts.append(self._embed((ids[start : start + size], lengths[start : start + size])))
-            progress(min(start + size, len(ids)), len(ids), "embedding")
+        *inputs, label = self._splits.train
+        parts, done = [], 0
+        for batch in take_in_order(tuple(inputs), self._recipe.batch):
+            parts.append(self._embed(batch))
+            done += len(parts[-1])
+            progress(done, len(label), "embedding")
         first, last = solve_regression(self._classifier, torch.cat(parts), label)
         seconds = time.perf_counter() - began
         if after_epoch is not None:

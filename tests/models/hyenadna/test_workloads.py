@@ -97,7 +97,10 @@ def test_every_smoke_case_trains_what_it_should_and_says_that_weights_are_random
     batch = int(session.conditions["batch"])
     assert session.card.rows["train"] % batch == session.card.rows["test"] % batch == 0
     before = {name: p.detach().clone() for name, p in session.model.named_parameters()}
-    assert session.step() == session.infer() == batch
+    training = workload.recipe(case)["training"]
+    assert isinstance(training, dict)
+    assert session.step() == min(batch * training["accumulate"], session.card.rows["train"])
+    assert session.infer() == batch
     moved = {name for name, p in session.model.named_parameters() if not torch.equal(p, before[name])}
     expected = set(before) if case.variant == "tiny-1k" else {name for name in before if not name.startswith("backbone.")}
     assert moved == expected
@@ -116,7 +119,7 @@ def test_the_same_case_twice_gives_equal_losses_whatever_was_timed_before(tmp_pa
     assert first.evaluate() == second.evaluate()
 
 
-def test_filters_are_computed_once_per_step_once_for_inference_and_once_for_a_frozen_backbone(tmp_path, monkeypatch):
+def test_filters_are_computed_once_per_batch_once_for_inference_and_once_for_a_frozen_backbone(tmp_path, monkeypatch):
     asked = []
     forward = ImplicitFilter.forward
 
@@ -126,7 +129,9 @@ def test_filters_are_computed_once_per_step_once_for_inference_and_once_for_a_fr
 
     monkeypatch.setattr(ImplicitFilter, "forward", count)
     tuned = open_session(make_case(), tmp_path)
-    for act, expected in ((tuned.step, 2), (tuned.step, 2), (tuned.infer, 2), (tuned.infer, 0), (tuned.step, 2), (tuned.infer, 2)):
+    update = 2 * tuned.step() // int(tuned.conditions["batch"])  # two layers, for each batch that an update accumulates
+    assert update > 2
+    for act, expected in ((tuned.step, update), (tuned.step, update), (tuned.infer, 2), (tuned.infer, 0), (tuned.step, update), (tuned.infer, 2)):
         asked.clear()
         act()
         assert asked == [61] * expected
