@@ -19,9 +19,10 @@ from bench.measure.clock import plan_rounds, run_round, summarise_rounds
 from bench.measure.flops import count_work, utilise
 from bench.measure.machine import identify_environment, identify_machine
 from bench.measure.meter import Meter, Window
+from bench.measure.precision import require_precision
 from bench.profiles import Profile
 from bench.record import CaseFields, Comparability, Dataset, Environment, Machine, Record
-from bench.registry import get_workload
+from bench.registry import get_variant, get_workload
 from bench.store import RunStore
 from bench.torch21 import adapt_torch
 from models.workload import History, Progress, Resources, Session
@@ -82,6 +83,7 @@ class Execution:
         if self.device.type == "cpu":
             torch.set_deterministic_debug_mode("error")  # as use_deterministic_algorithms, without its import of the whole compiler
         workload, settings = get_workload(self.case.workload), self.settings
+        require_precision(self.case, get_variant(workload, self.case.variant), settings.profile)
         batch = settings.profile.choose_batch(self.case)
         self._machine = identify_machine(self.device)
         self._environment = identify_environment(ROOT, settings.command)

@@ -6,7 +6,6 @@ import ctypes
 import gc
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import psutil
 import torch
@@ -15,10 +14,8 @@ from bench.case import Precision, Quantity
 from bench.measure.clock import synchronise
 from bench.measure.flops import count_work
 from bench.measure.memory import measure_resident_peak, reset_resident_peak
+from bench.measure.precision import choose_precision
 from bench.profiles import Profile
-
-CPU_INFO = Path("/proc/cpuinfo")
-BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}  # x86's two and ARM's
 
 
 def measure_growth(run: Callable[[], object], device: torch.device) -> Quantity:
@@ -72,9 +69,6 @@ def use_of_peak(flops: Quantity, samples: int, speed: Quantity, profile: Profile
     return Quantity(flops.value / samples * speed.value / peak.value, "share", speed.n, how=how)
 
 
-def choose_open_precision(device: torch.device, cpu_info: Path = CPU_INFO) -> Precision:
-    """bfloat16 where the hardware multiplies it, else float32: emulated, it takes longer and gains nothing."""
-    if device.type == "cuda":
-        return Precision.BF16
-    words = set(cpu_info.read_text().split()) if cpu_info.exists() else set()
-    return Precision.BF16 if words & BF16_FLAGS else Precision.FP32
+def choose_open_precision(profile: Profile) -> Precision:
+    """As the cases of the open division choose theirs, but for float16: some peers train in loops of their own, which scale no loss."""
+    return choose_precision(profile, (Precision.BF16, Precision.FP32))[0]

@@ -44,7 +44,7 @@ def prepare(kind: AttentionKind, sequences: int, length: int, repeats: int = 1, 
     Raises bench.case.Unsupported where the backend cannot run, ValueError where it computes something else.
     """
     place = place or open_place("cpu")
-    device, precision = place.device, choose_open_precision(place.device)
+    device, precision = place.device, choose_open_precision(place.profile)
     dtype, heads = element_type(precision), PUBLISHED.heads
     backend = require_attention(kind, device, dtype, needs_gradient=True)
     random = torch.Generator().manual_seed(0)

@@ -55,7 +55,7 @@ def prepare(work: str, model: str, rows: int, batch: int, length: int, place: Pl
     first = {name: tensor.clone() for name, tensor in models[Lane.PEER].state_dict().items()}
 
     def enter(lane: Lane) -> Entry:
-        precision = choose_open_precision(device) if lane is Lane.OPEN else Precision.FP32
+        precision = choose_open_precision(place.profile) if lane is Lane.OPEN else Precision.FP32
 
         def go(seed: int) -> nn.Module:
             if work == "inference":

@@ -61,7 +61,7 @@ class FromSameWeights(ReadTask):
 def prepare(batch: int, steps: int, shape: BertShape | None = None, place: Place | None = None) -> Contest:
     """Every lane ready to train `steps` batches. shape: the documented one unless a test wants a smaller."""
     place = place or open_place("cpu")
-    device, opened = place.device, choose_open_precision(place.device)
+    device, opened = place.device, choose_open_precision(place.profile)
     lanes: dict[Lane, tuple[ReadSession, ReadData]] = {}
     torch.manual_seed(0)
     weights: Weights | None = None

@@ -56,7 +56,7 @@ def prepare(name: str, place: Place | None = None) -> Contest:
     """Opens the workload on its twin in both divisions and puts the peer on the very same rows."""
     size, place = WORKLOADS[name], place or open_place("cpu")
     device = place.device
-    precision = choose_open_precision(device) if size.bf16_pays or device.type == "cuda" else Precision.FP32
+    precision = choose_open_precision(place.profile) if size.bf16_pays or device.type == "cuda" else Precision.FP32
     closed, opened = (_open(name, size, device, *kind) for kind in ((Division.CLOSED, Precision.FP32), (Division.OPEN, precision)))
     task, splits, recipe = closed._task, closed._splits, closed._recipe
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Protocol
 
 import numpy as np
@@ -22,6 +23,12 @@ Array = np.ndarray
 
 def ignore_progress(done: int, total: int, note: str, /) -> None:
     """For those who do not watch."""
+
+
+CLOSED_AND_OPEN: Mapping[Division, tuple[Precision, ...]] = MappingProxyType(
+    {Division.CLOSED: (Precision.FP32,), Division.OPEN: (Precision.BF16, Precision.FP16, Precision.FP32)}
+)
+"""Documented in float32, and an open case in each precision of which a machine runs one: bench.measure.precision."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

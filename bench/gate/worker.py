@@ -48,9 +48,10 @@ from bench.gate.protocol import (
 from bench.measure.clock import plan_rounds, run_round
 from bench.measure.machine import identify_environment, identify_machine
 from bench.measure.memory import measure_gpu_memory, measure_resident_peak, read_allocator_peaks, read_reserved, reset_allocator_peaks, reset_resident_peak
+from bench.measure.precision import require_precision
 from bench.measure.queueing import QueueClock
 from bench.profiles import load_profile
-from bench.registry import get_workload, select_cases
+from bench.registry import get_variant, get_workload, select_cases
 from bench.torch21 import adapt_torch
 from datasets.card import DataError
 from models.metrics import keep_draws, percentile_interval
@@ -152,6 +153,7 @@ class Worker:
     def _open(self, request: Open) -> Opened:
         self._case = case = Case.parse(request.case)
         profile, workload = load_profile(request.profile), get_workload(case.workload)
+        require_precision(case, get_variant(workload, case.variant), profile)
         device, batch = torch.device(profile.device), profile.choose_batch(case)
         torch.set_num_threads(choose_threads(case, torch.get_num_threads()))
         if device.type == "cpu":

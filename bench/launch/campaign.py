@@ -13,13 +13,14 @@ from typing import Protocol
 
 import torch
 
-from bench.case import Case, ExitCode, Outcome, Phase
+from bench.case import Case, ExitCode, Outcome, Phase, Unsupported
 from bench.comparability import choose_threads, compare_key, foresee
 from bench.launch.local import Ending, Limits
+from bench.measure.precision import require_precision
 from bench.plugin import BAD_INPUT
 from bench.profiles import Profile
 from bench.record import CaseFields, Environment, Machine, Record
-from bench.registry import get_workload
+from bench.registry import get_variant, get_workload
 from bench.store import RunStore, read_record
 from datasets.card import DataError
 
@@ -114,6 +115,10 @@ class Campaign:
         before = self._find_records(case)
         started = datetime.now(UTC)
         log = self.store.folder / "logs" / f"{case.id.replace('/', '.')}.log"
+        if refusal := self._refuse(case, log):  # a process would say the same after its imports
+            record = read_record(self._record_ending(case, refusal, started))
+            display.finish(record)
+            return record
         ending = self.launcher.launch(case, self._options(), self.limits, log, lambda done, total, note: display.advance(case, done, total, note), stop)
         written = self._find_records(case)
         if written == before:
@@ -122,6 +127,13 @@ class Campaign:
         record = read_record(written[-1])
         display.finish(record)
         return record
+
+    def _refuse(self, case: Case, log: Path) -> Ending | None:
+        try:
+            require_precision(case, get_variant(get_workload(case.workload), case.variant), self.profile)
+        except Unsupported as error:
+            return Ending(Outcome.UNSUPPORTED, str(error), log)
+        return None
 
     def _find_records(self, case: Case) -> list[Path]:
         slug = case.id.replace("/", ".")

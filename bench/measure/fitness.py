@@ -12,10 +12,11 @@ import torch
 
 from bench.case import Precision, UsageError
 from bench.measure.board import POWER_BRAKE, THERMAL, Board, BoardState, find_strangers
-from bench.measure.calibration import calibrate_device
+from bench.measure.calibration import DTYPES, calibrate_device
 from bench.measure.device import find_uuid
 from bench.measure.load import Load, read_load
 from bench.measure.nvml import query_board
+from bench.measure.precision import choose_precision
 from bench.profiles import Figure, Profile, match_gpu
 
 FREE_SHARE = 0.9  # of the GPU's memory; what a desktop takes of a large board stays below the rest
@@ -49,7 +50,7 @@ class NotFit(Exception):
 
 
 def check_fitness(profile: Profile, device: torch.device, *, results: Path, calibrate: bool, emulated: bool = False) -> list[Finding]:
-    """Every check that makes sense for the profile, those that passed included. calibrate also measures, which takes up to 6 s.
+    """Every check that makes sense for the profile, those that passed included. calibrate also measures, which takes up to 10 s.
 
     results: the folder that records will be written to. emulated: the cases will run on the CPU, so nothing is asked of torch's CUDA.
     """
@@ -227,13 +228,17 @@ def serves_capability(archs: Sequence[str], capability: str) -> bool:
 
 
 def _check_speed(profile: Profile, device: torch.device) -> list[Finding]:
-    precision = next((p for p in (Precision.BF16, Precision.FP16) if p in profile.peak_flops), Precision.FP32)
-    reached = calibrate_device(device, precision)
-    product = f"{precision} matrix product {reached.flops / 1e12:.3g} TFLOP/s"
-    copy = f"copy {reached.bandwidth / 1e9:.3g} GB/s, read and written"
+    precisions = [p for p in DTYPES if p in profile.peak_flops] or ([Precision.FP32, Precision.BF16] if device.type == "cpu" else [Precision.FP32])
+    reached = calibrate_device(device, precisions)
+    products = []
+    for precision, flops in reached.flops.items():
+        message = f"{precision} matrix product {flops / 1e12:.3g} TFLOP/s"
+        products.append(_compare_speed(f"matrix product {precision}", message, flops, profile.peak_flops.get(precision), PRODUCT_SHARE))
+    chosen, reason = choose_precision(profile, precisions)
     return [
-        _compare_speed("matrix product", product, reached.flops, profile.peak_flops.get(precision), PRODUCT_SHARE),
-        _compare_speed("copy", copy, reached.bandwidth, profile.bandwidth, COPY_SHARE),
+        *products,
+        Finding("open division", ok=True, message=f"runs in {chosen}: {reason}"),
+        _compare_speed("copy", f"copy {reached.bandwidth / 1e9:.3g} GB/s, read and written", reached.bandwidth, profile.bandwidth, COPY_SHARE),
     ]
 
 

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from bench.case import Division, Phase, Precision, Preset
+from bench.case import Phase, Preset
 from models.affinity.declaration import AffinityWorkload
 from models.affinity.recipes import ABLATIONS, V1, V2
-from models.workload import Variant
+from models.workload import CLOSED_AND_OPEN, Variant
 
 _DOCUMENTED = "the documented random split; rows of one complex are on both sides"
 _BY_COMPLEX = "whole complexes held out: what is left of the score when the test complexes are new"
 _ESM2 = Variant(
     name="esm2", summary="ESM-2 embeddings of the sequences instead of k-mer counts; needs the model on disk", presets=(Preset.STANDARD,)
 )
-_OPEN_TOO = {Division.CLOSED: (Precision.FP32,), Division.OPEN: (Precision.BF16,)}
 
 
 def _make_ablation(name: str, summary: str) -> Variant:
@@ -38,7 +37,7 @@ affinity_v2 = AffinityWorkload(
     summary="150-512-256-128-64-1 with GELU, focal MSE, tenfold extreme weights, AdamW and cosine restarts",
     source="004, Deeper Architecture and Expected Performance (v2)",
     variants={
-        "documented": Variant(name="documented", summary=_DOCUMENTED, precisions=_OPEN_TOO),
+        "documented": Variant(name="documented", summary=_DOCUMENTED, precisions=CLOSED_AND_OPEN),
         "by-complex": Variant(name="by-complex", summary=_BY_COMPLEX),
         "esm2": _ESM2,
         **{name: _make_ablation(name, summary) for name, (summary, _) in ABLATIONS.items()},

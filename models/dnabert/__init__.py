@@ -6,9 +6,9 @@ from bench.case import Division, Phase, Precision, Preset
 from models.dnabert.attention.registry import AttentionKind
 from models.dnabert.declaration import ATTENTION_PREFIX, KERNEL_VARIANT, DnabertWorkload
 from models.dnabert.recipes import make_controls, make_recipes
-from models.workload import Variant
+from models.workload import CLOSED_AND_OPEN, Variant
 
-_OPEN_TOO = {Division.CLOSED: (Precision.FP32, Precision.FP16), Division.OPEN: (Precision.BF16,)}
+_OPEN_TOO = {**CLOSED_AND_OPEN, Division.CLOSED: (Precision.FP32, Precision.FP16)}
 _FP32_ONLY = {Division.CLOSED: (Precision.FP32,)}
 _ATTENTION = (Phase.ATTENTION,)
 _SIZES = (Preset.STANDARD, Preset.DOCUMENTED, Preset.SCALE)

@@ -7,23 +7,22 @@ torch's counter of floating-point operations knows no Fourier transform: MFU cou
 
 from __future__ import annotations
 
-from bench.case import Division, Phase, Precision, Preset
+from bench.case import Phase, Preset
 from models.hyenadna.declaration import HyenaWorkload
 from models.hyenadna.recipes import DEEP, FROZEN, FROZEN_BINARY, TUNED, TUNED_BINARY, fill_context, make_binary_recipe, make_delta_recipe, make_paired_recipe
 from models.splice.ensemble import EnsembleRecipe, EnsembleWorkload, Kind
 from models.splice.quality import score_given_deltas, score_given_probabilities
-from models.workload import Target, Variant
+from models.workload import CLOSED_AND_OPEN, Target, Variant
 
 _TRAIN = (Phase.TRAIN,)
 _DOCUMENTED = (Preset.STANDARD, Preset.DOCUMENTED, Preset.SCALE)
-_OPEN_TOO = {Division.CLOSED: (Precision.FP32,), Division.OPEN: (Precision.BF16,)}
 # rows a step: as many as keep a GPU of 24 GB busy at the short contexts, one where a row alone fills a larger one
 _CONTEXT_BATCH = {"tiny-1k": 8, "small-32k": 2, "medium-160k": 1, "medium-450k": 1, "large-1m": 1}
 
 
 def _whole_context(model: str) -> Variant:
     summary = f"{model} on sequences as long as it takes, last 2 layers trained: speed and memory of long context"
-    return Variant(name=f"{model}-context", summary=summary, presets=(Preset.SCALE,), precisions=_OPEN_TOO)
+    return Variant(name=f"{model}-context", summary=summary, presets=(Preset.SCALE,), precisions=CLOSED_AND_OPEN)
 
 
 def _by_name(*variants: Variant) -> dict[str, Variant]:
@@ -39,7 +38,7 @@ splice_hyenadna = HyenaWorkload(
     target=Target(metric="pearson_sa", higher_is_better=True),
     variants=_by_name(
         Variant(name="tiny-1k", summary="2 layers of 128, all trained", presets=(Preset.SMOKE, Preset.STANDARD, Preset.SCALE)),
-        Variant(name="small-32k", summary="4 layers of 256, frozen", presets=_DOCUMENTED, precisions=_OPEN_TOO),
+        Variant(name="small-32k", summary="4 layers of 256, frozen", presets=_DOCUMENTED, precisions=CLOSED_AND_OPEN),
         Variant(name="small-32k-paired", summary="4 layers of 256, frozen: deltas from alternative minus reference", phases=_TRAIN, presets=_DOCUMENTED),
         Variant(name="medium-160k", summary="8 layers of 256, the last 2 trained at a tenth of the head's rate", phases=_TRAIN, presets=_DOCUMENTED),
         Variant(name="medium-160k-last4", summary="the last 4 trained at a twentieth of the head's rate", phases=_TRAIN, presets=_DOCUMENTED),

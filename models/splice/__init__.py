@@ -37,11 +37,10 @@ from models.splice.siamese import (
     TemperatureDeltaPredictor,
 )
 from models.splice.tasks import ClassifierTask, DeltaTask, EffectTask, HybridTask, PairedTask, QuantileTask, UnifiedTask
-from models.workload import Target, Variant
+from models.workload import CLOSED_AND_OPEN, Target, Variant
 
 _SMALL, _LARGE = "hidden128-layers6", "hidden256-layers8"
 _FP32_ONLY = {Division.CLOSED: (Precision.FP32,)}
-_OPEN_TOO = {Division.CLOSED: (Precision.FP32,), Division.OPEN: (Precision.BF16,)}
 _DOCUMENTED_AMP = {Division.CLOSED: (Precision.FP32, Precision.FP16)}  # the GPU scripts train under float16 autocast
 _TRAIN = (Phase.TRAIN,)
 _SIZES = (Preset.DOCUMENTED, Preset.SCALE)
@@ -79,7 +78,7 @@ splice_validated = SpliceWorkload(
     source="000; 001, ValidatedDeltaPredictor",
     target=Target(metric="pearson_sa", higher_is_better=True),
     variants=_by_name(
-        Variant(name=_SMALL, summary="the size that document 000 names for its full run", precisions=_OPEN_TOO),
+        Variant(name=_SMALL, summary="the size that document 000 names for its full run", precisions=CLOSED_AND_OPEN),
         _only_train(f"{_SMALL}-corrected", _CORRECTED, tuple(Preset)),
         Variant(name=_LARGE, summary="the size of the 64 MB checkpoint", presets=(Preset.SMOKE, Preset.STANDARD)),
         _only_train(f"{_LARGE}-corrected", _CORRECTED, (Preset.STANDARD, *_SIZES)),

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from bench.case import Division, Phase, Precision, Preset
+from bench.case import Phase, Preset
 from models.tissuebert.declaration import ReadWorkload
 from models.tissuebert.recipes import BATCHES, REGION, make_test_model
 from models.tissuebert.sample_declaration import SampleWorkload
 from models.tissuebert.sample_recipes import CLASSIFIERS, DECONVOLUTIONS
-from models.workload import Target, Variant
-
-_BOTH = {Division.CLOSED: (Precision.FP32,), Division.OPEN: (Precision.BF16,)}
+from models.workload import CLOSED_AND_OPEN, Target, Variant
 
 
 def _make_batch(batch: int) -> Variant:
     summary = f"the test model at batch {batch}"
     if batch == BATCHES[0]:
-        return Variant(name="batch8", summary=f"{summary}, as documented", phases=(Phase.TRAIN,), precisions=_BOTH)
+        return Variant(name="batch8", summary=f"{summary}, as documented", phases=(Phase.TRAIN,), precisions=CLOSED_AND_OPEN)
     presets = (Preset.STANDARD, Preset.DOCUMENTED, Preset.SCALE) if batch == BATCHES[1] else (Preset.DOCUMENTED, Preset.SCALE)
-    return Variant(name=f"batch{batch}", summary=summary, presets=presets, precisions=_BOTH)
+    return Variant(name=f"batch{batch}", summary=summary, presets=presets, precisions=CLOSED_AND_OPEN)
 
 
 tissuebert = ReadWorkload(
@@ -36,8 +34,6 @@ tissuebert_region = ReadWorkload(
     recipes={"documented": REGION},
 )
 
-# at a few samples a batch, bfloat16 spends more on casting 28 million weights than it saves; a GPU may see it differently
-_FILE_OPEN = {Division.CLOSED: (Precision.FP32,), Division.OPEN: (Precision.FP32, Precision.BF16)}
 _SAMPLE_PRESETS = (Preset.STANDARD, Preset.DOCUMENTED, Preset.SCALE)
 
 tissuebert_file = SampleWorkload(
@@ -46,7 +42,7 @@ tissuebert_file = SampleWorkload(
     source="002, final model (test accuracy 157 of 175)",
     target=Target(metric="accuracy", higher_is_better=True),
     variants={
-        "bottleneck2048": Variant(name="bottleneck2048", summary="27,785,238 parameters, as configured", presets=_SAMPLE_PRESETS, precisions=_FILE_OPEN),
+        "bottleneck2048": Variant(name="bottleneck2048", summary="27,785,238 parameters, as configured", presets=_SAMPLE_PRESETS, precisions=CLOSED_AND_OPEN),
         "bottleneck1024": Variant(name="bottleneck1024", summary="27,235,350 parameters, the code's default", presets=_SAMPLE_PRESETS),
     },
     recipes=CLASSIFIERS,

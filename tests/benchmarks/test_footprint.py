@@ -7,7 +7,7 @@ import torch
 from bench.case import Precision, Quantity
 from bench.profiles import load_profile
 from benchmarks import footprint
-from benchmarks.footprint import choose_open_precision, measure_growth, use_of_peak
+from benchmarks.footprint import measure_growth, use_of_peak
 
 CPU = torch.device("cpu")
 MEBIBYTE = 1 << 20
@@ -39,15 +39,3 @@ def test_use_of_peak_by_hand():
     assert use_of_peak(Quantity.missing("FLOP", "not counted"), 1, Quantity(1.0, "rows/s"), a40, Precision.BF16).reason == "not counted"
     cpu = use_of_peak(Quantity(1.0, "FLOP"), 1, Quantity(1.0, "rows/s"), load_profile("cpu"), Precision.FP32)
     assert cpu.reason == "profile cpu has no peak for fp32"
-
-
-@pytest.mark.parametrize(
-    ("flags", "expected"),
-    [("fpu avx2 avx512f", Precision.FP32), ("fpu avx512_bf16", Precision.BF16), ("amx_bf16 amx_tile", Precision.BF16), ("fp asimd bf16", Precision.BF16)],
-)
-def test_bfloat16_is_taken_where_the_hardware_has_it(tmp_path, flags, expected):
-    info = tmp_path / "cpuinfo"
-    info.write_text(f"model name : Some CPU\nflags : {flags}\n")
-    assert choose_open_precision(CPU, info) is expected
-    assert choose_open_precision(CPU, tmp_path / "absent") is Precision.FP32
-    assert choose_open_precision(torch.device("cuda"), tmp_path / "absent") is Precision.BF16

@@ -181,27 +181,30 @@ def test_which_builds_run_where(archs, capability, runs):
 
 @pytest.mark.parametrize(
     ("flops", "bandwidth", "refused"),
-    [(120e12, 600e9, set()), (49e12, 600e9, {"matrix product"}), (50e12, 348e9, set()), (120e12, 347e9, {"copy"})],
+    [(120e12, 600e9, set()), (49e12, 600e9, {f"matrix product {p}" for p in ("bf16", "fp16")}), (50e12, 348e9, set()), (120e12, 347e9, {"copy"})],
 )
 def test_calibration_is_held_against_the_datasheet(nvml, cuda_build, tmp_path, monkeypatch, flops, bandwidth, refused):
-    monkeypatch.setattr(fitness, "calibrate_device", lambda device, precision: Calibration(precision, flops, bandwidth))
+    monkeypatch.setattr(fitness, "calibrate_device", lambda device, precisions: Calibration(dict.fromkeys(precisions, flops), bandwidth))
     found = {f.name: f for f in check_fitness(A40, CUDA, results=tmp_path, calibrate=True)}
     assert refusals(found) - {"shared memory"} == refused
-    assert found["matrix product"].message.startswith(f"bf16 matrix product {flops / 1e12:.3g} TFLOP/s, {100 * flops / 149.7e12:.0f} % of the datasheet")
+    assert found["matrix product bf16"].message.startswith(f"bf16 matrix product {flops / 1e12:.3g} TFLOP/s, {100 * flops / 149.7e12:.0f} % of the datasheet")
 
 
 def test_on_a_cpu_calibration_is_reported_only(tmp_path, monkeypatch):
     monkeypatch.setattr("bench.measure.calibration.SECONDS", 0.05)
     found = {f.name: f for f in check_fitness(load_profile("cpu"), CPU, results=tmp_path, calibrate=True)}
     assert refusals(found) == set()
-    assert found["matrix product"].message.endswith("TFLOP/s; the profile promises nothing")
+    for precision in ("fp32", "bf16"):
+        assert re.fullmatch(f"{precision} matrix product .+ TFLOP/s; the profile promises nothing", found[f"matrix product {precision}"].message)
+    assert found["open division"].message.startswith(("runs in bf16: the CPU has ", "runs in fp32: the CPU multiplies bfloat16 in software"))
     assert found["copy"].message.endswith("read and written; the profile promises nothing")
 
 
 def test_the_product_counts_two_operations_per_multiply_add(monkeypatch):
     monkeypatch.setattr("bench.measure.calibration._time_call", lambda call, device: 0.5 if call() is not None else 0.0)
-    reached = calibrate_device(CPU, Precision.FP32)
-    assert (reached.flops, reached.bandwidth) == (2 * 1024**3 / 0.5, 2 * (1 << 26) / 0.5)
+    reached = calibrate_device(CPU, [Precision.FP32, Precision.BF16])
+    assert reached.flops == dict.fromkeys([Precision.FP32, Precision.BF16], 2 * 1024**3 / 0.5)
+    assert reached.bandwidth == 2 * (1 << 26) / 0.5
 
 
 @pytest.mark.parametrize(
@@ -217,7 +220,7 @@ def test_a_busy_cpu_is_unfit_for_a_cpu_profile_only(nvml, cuda_build, tmp_path, 
     found = {f.name: f for f in check_fitness(load_profile("cpu"), CPU, results=tmp_path, calibrate=True)}
     assert refusals(found) == {"other work"}
     assert (found["other work"].message, found["other work"].wanted) == (message, "less than 25 % and 5 %")
-    monkeypatch.setattr(fitness, "calibrate_device", lambda device, precision: Calibration(precision, 120e12, 600e9))
+    monkeypatch.setattr(fitness, "calibrate_device", lambda device, precisions: Calibration(dict.fromkeys(precisions, 120e12), 600e9))
     assert "other work" not in refusals({f.name: f for f in check_fitness(A40, CUDA, results=tmp_path, calibrate=True)})
 
 

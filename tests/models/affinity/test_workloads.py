@@ -57,7 +57,7 @@ def test_declarations_cover_documented_split_ablations_and_open_division():
     ablations = [variant for name, variant in affinity_v2.variants.items() if name.startswith("without-")]
     assert len(ablations) == 8
     assert all(variant.phases == (Phase.TRAIN,) and Preset.SCALE not in variant.presets for variant in ablations)
-    assert affinity_v2.variants["documented"].precisions[Division.OPEN] == (Precision.BF16,)
+    assert affinity_v2.variants["documented"].precisions[Division.OPEN] == (Precision.BF16, Precision.FP16, Precision.FP32)
     for workload in WORKLOADS:
         assert set(workload.variants) == set(workload.recipes)
 
