@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 import json
 import math
 import re
@@ -15,8 +14,9 @@ from bench.case import UsageError
 from bench.claims import CHECKOUT, Claim, ClaimKind, find_claims, load_claims
 from bench.profiles import load_profiles
 from bench.record import export_schema
-from bench.registry import expand_cases, load_workloads
+from bench.registry import expand_cases, find_roots, load_workloads
 from bench.report.markdown import escape_text
+from bench.source import Trees, find_closure
 from bench.store import RunStore
 from datasets.card import DataError, hash_files
 from datasets.sources import load_sources
@@ -41,7 +41,8 @@ def check_project(results: Path) -> list[Problem]:
         workloads = load_workloads()
     except (UsageError, ImportError, SyntaxError) as error:
         return [Problem("models", f"a family cannot be loaded: {type(error).__name__}: {error}")]
-    problems = [problem for workload in workloads.values() for problem in _check_workload(workload)]
+    trees = Trees()
+    problems = [problem for workload in workloads.values() for problem in _check_workload(workload, trees)]
     problems += _check_claims(find_claims(results), workloads)
     problems += _check_profiles(workloads)
     problems += _check_sources()
@@ -66,27 +67,22 @@ def _check_published(board: Path, stores: Mapping[str, RunStore]) -> Iterator[Pr
             yield Problem(f"run {run}", f"the last record that {board} publishes (sha256 {head[:12]}...) is not there as it was written; {remedy}")
 
 
-def _check_workload(workload: Workload) -> Iterator[Problem]:
+def _check_workload(workload: Workload, trees: Trees) -> Iterator[Problem]:
     where = f"workload {workload.name}"
     if not workload.variants:
         yield Problem(where, "has no variant; declare one at least")
     if not workload.target.metric:
         yield Problem(where, "has no target metric; name the one that ranks it")
-    for module in workload.modules:
-        if not _is_module(module):
-            yield Problem(where, f"module {module} does not exist; correct `modules`, whose source decides what is comparable")
+    for phase in {phase for variant in workload.variants.values() for phase in variant.phases}:
+        try:
+            find_closure(trees, find_roots(workload, phase))
+        except UsageError as error:
+            yield Problem(where, f"its source cannot be followed: {error}")
     for name, variant in workload.variants.items():
         if variant.name != name:
             yield Problem(f"{where}/{name}", f"calls itself {variant.name!r}; give both the same name")
         yield from _check_facts(workload, name)
     yield from _check_recipes(workload)
-
-
-def _is_module(name: str) -> bool:
-    try:
-        return importlib.util.find_spec(name) is not None
-    except ModuleNotFoundError:  # of a package on the way
-        return False
 
 
 def _check_facts(workload: Workload, variant: str) -> Iterator[Problem]:

@@ -26,7 +26,7 @@ CLAIM = '[[claim]]\nid = "a"\nworkload = "line"\nmetric = "parameters"\nvalue = 
 def declare(**changes: Any) -> Any:
     """A workload without fault, but for the changes."""
     variant = Variant(name="documented", summary="", phases=(Phase.TRAIN,), presets=(Preset.SMOKE,))
-    fields = {"name": "line", "variants": {"documented": variant}, "target": Target(metric="rmse", higher_is_better=False), "modules": ("models.training",)}
+    fields = {"name": "line", "variants": {"documented": variant}, "target": Target(metric="rmse", higher_is_better=False)}
     return SimpleNamespace(**fields | {"facts": lambda variant: {"parameters": 2.0}, "recipe": lambda case: {"epochs": 1}} | changes)
 
 
@@ -65,7 +65,6 @@ class TestDeclarations:
         ("changes", "where", "what"),
         [
             ({"target": Target(metric="", higher_is_better=True)}, "workload line", "has no target metric; name the one that ranks it"),
-            ({"modules": ("models.nowhere.at_all",)}, "workload line", "module models.nowhere.at_all does not exist; correct `modules`"),
             ({"facts": lambda variant: {"parameters": float("nan")}}, "workload line/documented", "fact parameters is nan; it must be a finite number"),
             ({"recipe": lambda case: {"path": Path("x")}}, "case line/documented/train/smoke/closed/fp32", "its recipe is not JSON: Object of type"),
             ({"recipe": lambda case: {"rate": float("inf")}}, "case line/documented/train/smoke/closed/fp32", "its recipe is not JSON: Out of range float"),
