@@ -12,10 +12,13 @@ from pathlib import Path
 
 from bench.case import UsageError
 from bench.claims import CHECKOUT, Claim, ClaimKind, find_claims, load_claims
+from bench.comparability import is_older
 from bench.profiles import load_profiles
-from bench.record import export_schema
+from bench.record import Record, export_schema
 from bench.registry import expand_cases, find_roots, load_workloads
+from bench.report.leaderboard import select_latest
 from bench.report.markdown import escape_text
+from bench.report.ranking import find_replaced
 from bench.source import Trees, find_closure
 from bench.store import RunStore
 from datasets.card import DataError, hash_files
@@ -55,6 +58,21 @@ def check_runs(results: Path) -> list[Problem]:
     stores = [RunStore(folder) for folder in sorted((results / "runs").glob("*")) if folder.is_dir()]
     problems = [Problem(f"run {store.folder.name}", fault) for store in stores for fault in store.verify_chain()]
     return [*problems, *_check_published(results / "LEADERBOARD.md", {escape_text(store.folder.name): store for store in stores})]
+
+
+def check_current(results: Path) -> list[Problem]:
+    """Every record on the board that this checkout's source did not make and could make again."""
+    stores = [RunStore(folder) for folder in sorted((results / "runs").glob("*")) if folder.is_dir()]
+    shown = select_latest(inspected.record for store in stores for inspected in store.inspect() if inspected.record)
+    declared, replaced = {*expand_cases()}, find_replaced(shown)
+    older = [record for record in shown if is_older(record) and record.case.case in declared and (record.run, record.sequence) not in replaced]
+    return [Problem(f"run {record.run}, {record.file_name}", f"is of older source; renew it with {_spell_run(record)}") for record in older]
+
+
+def _spell_run(record: Record) -> str:
+    case = record.case.case  # of all phases: evaluation takes the weights of its run's training
+    chosen = f"'{case.workload}/{case.variant}/ and {case.preset}/{case.division}/{case.precision}'"
+    return f"`python -m bench run --profile {record.profile} --preset {case.preset} --select {chosen}`, with --data where it had some"
 
 
 def _check_published(board: Path, stores: Mapping[str, RunStore]) -> Iterator[Problem]:

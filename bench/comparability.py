@@ -59,12 +59,12 @@ def foresee(key: Comparability) -> str:
 
 def is_older(record: Record) -> bool:
     """Whether a record was made from other source, or another recipe, than this checkout has; not known, and so False, of one without a key."""
-    return record.comparability is not None and record.comparability.declaration_sha256 != _hash_today(record.case.case, record.profile)
+    return record.comparability is not None and record.comparability.declaration_sha256 != hash_today(record.case.case, record.profile)
 
 
 @cache
-def _hash_today(case: Case, profile: str) -> str | None:
-    """None for a case or a profile that is not declared any more."""
+def hash_today(case: Case, profile: str) -> str | None:
+    """What a record made now would be compared by; None for a case or a profile that is not declared any more."""
     known = load_profiles().get(profile)
     return hash_declaration(case, known) if known and case in _declared() else None
 
