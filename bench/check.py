@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 import json
 import math
 import re
@@ -13,10 +12,14 @@ from pathlib import Path
 
 from bench.case import UsageError
 from bench.claims import CHECKOUT, Claim, ClaimKind, find_claims, load_claims
+from bench.comparability import is_older
 from bench.profiles import load_profiles
-from bench.record import export_schema
-from bench.registry import expand_cases, load_workloads
+from bench.record import Record, export_schema
+from bench.registry import expand_cases, find_roots, load_workloads
+from bench.report.leaderboard import select_latest
 from bench.report.markdown import escape_text
+from bench.report.ranking import find_replaced
+from bench.source import Trees, find_closure
 from bench.store import RunStore
 from datasets.card import DataError, hash_files
 from datasets.sources import load_sources
@@ -41,7 +44,8 @@ def check_project(results: Path) -> list[Problem]:
         workloads = load_workloads()
     except (UsageError, ImportError, SyntaxError) as error:
         return [Problem("models", f"a family cannot be loaded: {type(error).__name__}: {error}")]
-    problems = [problem for workload in workloads.values() for problem in _check_workload(workload)]
+    trees = Trees()
+    problems = [problem for workload in workloads.values() for problem in _check_workload(workload, trees)]
     problems += _check_claims(find_claims(results), workloads)
     problems += _check_profiles(workloads)
     problems += _check_sources()
@@ -56,6 +60,21 @@ def check_runs(results: Path) -> list[Problem]:
     return [*problems, *_check_published(results / "LEADERBOARD.md", {escape_text(store.folder.name): store for store in stores})]
 
 
+def check_current(results: Path) -> list[Problem]:
+    """Every record on the board that this checkout's source did not make and could make again."""
+    stores = [RunStore(folder) for folder in sorted((results / "runs").glob("*")) if folder.is_dir()]
+    shown = select_latest(inspected.record for store in stores for inspected in store.inspect() if inspected.record)
+    declared, replaced = {*expand_cases()}, find_replaced(shown)
+    older = [record for record in shown if is_older(record) and record.case.case in declared and (record.run, record.sequence) not in replaced]
+    return [Problem(f"run {record.run}, {record.file_name}", f"is of older source; renew it with {_spell_run(record)}") for record in older]
+
+
+def _spell_run(record: Record) -> str:
+    case = record.case.case  # of all phases: evaluation takes the weights of its run's training
+    chosen = f"'{case.workload}/{case.variant}/ and {case.preset}/{case.division}/{case.precision}'"
+    return f"`python -m bench run --profile {record.profile} --preset {case.preset} --select {chosen}`, with --data where it had some"
+
+
 def _check_published(board: Path, stores: Mapping[str, RunStore]) -> Iterator[Problem]:
     """A run may grow after the leaderboard was made, but the record that was its last one then must still be there, unchanged."""
     text = board.read_text(encoding="utf-8") if board.is_file() else ""
@@ -66,27 +85,22 @@ def _check_published(board: Path, stores: Mapping[str, RunStore]) -> Iterator[Pr
             yield Problem(f"run {run}", f"the last record that {board} publishes (sha256 {head[:12]}...) is not there as it was written; {remedy}")
 
 
-def _check_workload(workload: Workload) -> Iterator[Problem]:
+def _check_workload(workload: Workload, trees: Trees) -> Iterator[Problem]:
     where = f"workload {workload.name}"
     if not workload.variants:
         yield Problem(where, "has no variant; declare one at least")
     if not workload.target.metric:
         yield Problem(where, "has no target metric; name the one that ranks it")
-    for module in workload.modules:
-        if not _is_module(module):
-            yield Problem(where, f"module {module} does not exist; correct `modules`, whose source decides what is comparable")
+    for phase in {phase for variant in workload.variants.values() for phase in variant.phases}:
+        try:
+            find_closure(trees, find_roots(workload, phase))
+        except UsageError as error:
+            yield Problem(where, f"its source cannot be followed: {error}")
     for name, variant in workload.variants.items():
         if variant.name != name:
             yield Problem(f"{where}/{name}", f"calls itself {variant.name!r}; give both the same name")
         yield from _check_facts(workload, name)
     yield from _check_recipes(workload)
-
-
-def _is_module(name: str) -> bool:
-    try:
-        return importlib.util.find_spec(name) is not None
-    except ModuleNotFoundError:  # of a package on the way
-        return False
 
 
 def _check_facts(workload: Workload, variant: str) -> Iterator[Problem]:

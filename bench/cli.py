@@ -72,23 +72,27 @@ def list_cases(preset: Preset | None = None, division: Division | None = None, s
     print_table(f"{len(cases)} cases", ("workload/variant", "cases", "what it is"), rows)
 
 
-@app.command(epilog="Examples: `python -m bench check`, `python -m bench check --runs`")
+@app.command(epilog="Examples: `python -m bench check`, `python -m bench check --runs --current`")
 @report_errors
 def check(
     runs: Annotated[bool, typer.Option("--runs", help="Also check the hash chain of every run's records.")] = False,
+    current: Annotated[bool, typer.Option("--current", help="With --runs: also name the records of older source, to run again before a release.")] = False,
     results: Results = ROOT / "results",
     json: Json = False,
 ) -> None:
-    """Validates declarations, claims, profiles and data sources without running anything."""
-    from bench.check import check_project, check_runs
+    """Validates declarations, claims, profiles and data sources without running anything. Exit code 2 for what is wrong, 1 for older source alone."""
+    from bench.check import check_current, check_project, check_runs
 
+    if current and not runs:
+        raise UsageError("--current looks at records, as --runs does; give both: `python -m bench check --runs --current`")
     problems = check_project(results) + (check_runs(results) if runs else [])
+    older = check_current(results) if current else []
     if json:
-        print_json([asdict(problem) for problem in problems])
-    for problem in [] if json else problems:
+        print_json([asdict(problem) for problem in [*problems, *older]])
+    for problem in [] if json else [*problems, *older]:
         console.print(f"{problem.where}: {problem.what}", markup=False, soft_wrap=True)
-    if problems:
-        raise typer.Exit(ExitCode.WRONG_USE)
+    if problems or older:
+        raise typer.Exit(ExitCode.WRONG_USE if problems else ExitCode.VERDICT_FAILED)
     if not json:
         console.print("all well: declarations, claims, profiles, data sources and schema agree" + ("; the records are as they were written" if runs else ""))
 

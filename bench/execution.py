@@ -89,7 +89,7 @@ class Execution:
         self._environment = identify_environment(ROOT, settings.command)
         identity = workload.identify(self.case, settings.data)
         self._comparability = compare_key(
-            self.case, identity, self._machine, self._environment, batch=batch, seed=settings.seed, parallel=settings.parallel
+            self.case, identity, self._machine, self._environment, profile=settings.profile, seed=settings.seed, parallel=settings.parallel
         )
         self.progress(0, 0, "opening data and model")
         resources = Resources(device=self.device, data=settings.data, batch=batch, seed=settings.seed, cache=settings.cache, progress=self.progress)

@@ -141,6 +141,7 @@ def _describe(record: Record) -> tuple[object, ...]:
         (case.workload, case.variant, case.phase, case.preset, case.division, case.precision),
         (record.profile, record.emulated, record.outcome),
         identify_row(record),
+        record.comparability and record.comparability.declaration_sha256,
         tuple(record.conditions.items()),
         data and (data.name, data.sha256, data.synthetic),
         machine and (machine.gpu, machine.gpu_memory_bytes, machine.cpu),

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import importlib.util
 import json
 import pkgutil
-from collections.abc import Iterable, Mapping
-from functools import cache
-from pathlib import Path
-from types import MappingProxyType
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache, partial
+from types import FunctionType, MappingProxyType, MethodType
+from typing import TYPE_CHECKING, Any
 
 import models
 from bench.case import Case, Division, Phase, Preset, UsageError
 from bench.selection import compile_selection
+from bench.source import PACKAGES, Trees, hash_closure
 
 if TYPE_CHECKING:
+    from bench.profiles import Profile
     from models.workload import Variant, Workload  # which imports torch: what lists commands should not wait for it
 
 
@@ -95,20 +95,55 @@ def select_cases(preset: Preset | None = None, division: Division | None = None,
 
 
 @cache
-def hash_source(workload: str) -> str:
-    """sha256 over the source of a workload's modules and of the frame that trains it: two cases with different hashes are not comparable."""
-    declared = get_workload(workload)
-    digest = hashlib.sha256()
-    for name in sorted({*declared.modules, "models.training", "models.schedule", "models.metrics", "models.workload"}):
-        digest.update(name.encode())
-        spec = importlib.util.find_spec(name)  # read, not imported: a source hash should not cost an import of scikit-learn
-        if spec is None or spec.origin is None:
-            raise UsageError(f"workload {workload} names the module {name!r} in `modules`, which does not exist")
-        digest.update(Path(spec.origin).read_bytes())
-    return digest.hexdigest()
+def hash_source(workload: str, phase: Phase) -> str:
+    """sha256 over the source that can change the numbers of a workload's cases of a phase: two cases with different hashes are not comparable."""
+    return hash_closure(_trees(), find_roots(get_workload(workload), phase))
 
 
-def hash_declaration(case: Case) -> str:
-    """sha256 over the workload's source and the case's resolved recipe."""
-    recipe = json.dumps(dict(get_workload(case.workload).recipe(case)), sort_keys=True, default=str)
-    return hashlib.sha256((hash_source(case.workload) + recipe).encode()).hexdigest()
+@cache
+def _trees() -> Trees:
+    return Trees()
+
+
+def find_roots(workload: Workload, phase: Phase) -> set[str]:
+    """The modules of this project from which the source of a case is followed: the test that runs it and the plugin that plans its rounds,
+    and those that define what the workload holds, e.g. its own class, and the networks and tasks that its recipes name."""
+    return {"bench.cases.conftest", f"bench.cases.test_{phase}", *(name for name in _find_definitions(workload) if name.partition(".")[0] in PACKAGES)}
+
+
+def _find_definitions(workload: object) -> Iterator[str]:
+    ahead, seen = [workload], set()
+    while ahead:
+        held: Any = ahead.pop()
+        if id(held) in seen:
+            continue
+        seen.add(id(held))
+        if isinstance(held, Mapping):
+            ahead += [*held.keys(), *held.values()]
+        elif isinstance(held, list | tuple | set | frozenset):
+            ahead += held
+        elif isinstance(held, partial):
+            ahead += [held.func, *held.args, *held.keywords.values()]
+        elif isinstance(held, MethodType):
+            ahead += [held.__func__, held.__self__]
+        elif isinstance(held, FunctionType):
+            yield held.__module__
+            ahead += [cell.cell_contents for cell in held.__closure__ or ()]
+        elif isinstance(held, type):
+            yield held.__module__
+        elif type(held).__module__.partition(".")[0] in PACKAGES:  # into objects of others nobody needs to look
+            yield type(held).__module__
+            ahead += getattr(held, "__dict__", {}).values()
+            ahead += [getattr(held, name, None) for kind in type(held).__mro__ for name in getattr(kind, "__slots__", ())]
+
+
+def hash_declaration(case: Case, profile: Profile) -> str:
+    """sha256 over the case's source, its resolved recipe, and the peaks of the profile that its MFU and roofline are counted against."""
+    workload, peak = get_workload(case.workload), profile.peak_flops.get(case.precision)
+    declared = {
+        "source": hash_source(case.workload, case.phase),
+        "recipe": dict(workload.recipe(case)),
+        "peak": peak and peak.value,
+        "bandwidth": profile.bandwidth and profile.bandwidth.value,
+    }
+    return hashlib.sha256(json.dumps(declared, sort_keys=True, default=str).encode()).hexdigest()

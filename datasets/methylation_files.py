@@ -3,7 +3,8 @@
 NPZ, one file per sample: dna_tokens and methylation [regions, 150] of integers, region_ids, n_reads [regions], tissue_label one-hot
 [classes], sample_name, tissue_name. A CSV (filename, tissue_index) lists the files of a split. HDF5, all samples of a split:
 dna_tokens and methylation [files, regions, 150], attributes n_regions_per_file, seq_length, n_tissues, tissue_labels [files]; ours also
-takes an attribute sample_names [files], without which nobody can say whether a sample is in another part too.
+takes an attribute sample_names [files], without which nobody can say whether a sample is in another part too. Content outside the file
+(external links, virtual data sets, raw external storage) is refused: the file's hash, which a record names the data by, does not cover it.
 """
 
 from __future__ import annotations
@@ -215,7 +216,10 @@ class Hdf5Reads:
         return _gather(rows, self.regions, self.label, read)
 
     def _find(self, name: str) -> Any:
-        data = self._file.get(name)
+        link, data = self._file.get(name, getlink=True), self._file.get(name)
+        if outside := _find_outside(self._file, link, data):
+            remedy = "Copy it into the file, e.g. with h5py: new[name] = old[name][...]"
+            raise DataError(self.path, f"{name} is {outside}: its content lies outside the file, whose hash does not cover it", remedy)
         if data is None or not hasattr(data, "shape"):
             raise DataError(self.path, f"has no data set {name!r}; it has {', '.join(self._file) or 'none'}", WRITE_AGAIN)
         if len(data.shape) != 3 or data.shape[2] != TOKENS or data.dtype.kind not in "iu":
@@ -249,6 +253,18 @@ class Hdf5Reads:
         if found.shape != (files,) or not all(isinstance(name, str) and name for name in names):
             raise DataError(self.path, f"attribute sample_names is {_spell(found)}, not the names of {files} samples", WRITE_AGAIN)
         return names
+
+
+def _find_outside(file: Any, link: Any, data: Any) -> str | None:
+    """How a data set's content comes to lie outside its HDF5 file; None where it is inside, or no data set."""
+    import h5py
+
+    # a soft link may lead through a group that is linked from another file
+    if isinstance(link, h5py.ExternalLink) or (data is not None and data.file.filename != file.filename):
+        return "an external link"
+    if isinstance(data, h5py.Dataset) and data.is_virtual:
+        return "a virtual data set"
+    return "raw external storage" if isinstance(data, h5py.Dataset) and data.external else None
 
 
 def _spell(found: Array) -> str:

@@ -107,7 +107,6 @@ class Workload(Protocol):
     source: str  # document and section
     target: Target
     variants: Mapping[str, Variant]
-    modules: Sequence[str]  # dotted names of the modules whose source decides comparability
 
     def facts(self, variant: str) -> Mapping[str, float]:
         """Numbers that follow from the architecture alone: parameters, checkpoint size, formulae."""

@@ -160,7 +160,7 @@ class Worker:
             torch.set_deterministic_debug_mode("error")
         data = None if request.data is None else Path(request.data)
         machine = identify_machine(device)
-        key = compare_key(case, workload.identify(case, data), machine, self._environment, batch=batch, seed=request.seed, parallel=1)
+        key = compare_key(case, workload.identify(case, data), machine, self._environment, profile=profile, seed=request.seed, parallel=1)
         self._resources = Resources(
             device=device, data=data, batch=batch, seed=request.seed, cache=user_cache_path("assay"), progress=self._report
         )

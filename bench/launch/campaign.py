@@ -174,7 +174,7 @@ class Campaign:
             except DataError:
                 continue  # the case itself will say so in its record
             host = machine.model_copy(update={"threads": choose_threads(case, machine.threads)})
-            key = compare_key(case, identity, host, environment, batch=self.profile.choose_batch(case), seed=self.seed, parallel=self.jobs).key
+            key = compare_key(case, identity, host, environment, profile=self.profile, seed=self.seed, parallel=self.jobs).key
             if record := ended.get((case, key)):
                 finished[case] = record
         return finished

@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from bench.case import ClaimVerdict, Outcome, Phase, Preset, Quantity
 from bench.claims import Claims
+from bench.comparability import is_older
 from bench.conditions import name_device
 from bench.exchange.imports import Imported
 from bench.index import age, identify_row, name_line
@@ -40,7 +41,7 @@ MEASURED: Mapping[str, tuple[str, float]] = {  # column: measurement, divisor
     "MFU %": ("mfu", 0.01),
 }
 COLUMNS = (
-    *("rank", "workload/variant", "phase", "division", "preset", "data", "test", "device", "image", "precision", "attention", "batch"),
+    *("rank", "workload/variant", "phase", "division", "preset", "data", "test", "device", "image", "source", "precision", "attention", "batch"),
     *MEASURED,
     *("to documented s", "quality", "documented", "outcome"),
 )
@@ -143,7 +144,8 @@ def tabulate_records(records: Iterable[Record], claims: Claims) -> list[Table]:
 
 
 def select_latest(records: Iterable[Record]) -> list[Record]:
-    """The latest record of every case on every device, data set, batch size and line of software.
+    """The latest record of every case on every device, data set, batch size and line of software; one of older source only where there is
+    none of today's.
 
     A failure that came before its case knew device and data stands until the same case and profile have any later record.
     """
@@ -151,7 +153,10 @@ def select_latest(records: Iterable[Record]) -> list[Record]:
     newest: dict[tuple[object, ...], Record] = {}
     for record in sorted(records, key=age):
         case = (record.case.case.id, record.profile, record.emulated)
-        latest[case, identify_row(record)] = newest[case] = record
+        newest[case] = record
+        row = (case, identify_row(record))
+        if row not in latest or is_older(latest[row]) or not is_older(record):
+            latest[row] = record
     return [record for (case, identity), record in latest.items() if identity is not None or newest[case] is record]
 
 
@@ -193,6 +198,7 @@ def _fill_cells(record: Record, target: Target | None, claims: Claims) -> dict[s
         "test": escape_text(spell_problem(record), 100),
         "device": escape_text(name_device(record), 60) if record.machine else "",
         "image": escape_text(name_image(record)),
+        "source": "older" if is_older(record) else "",
         "precision": str(case.precision),
         "attention": "" if attention is None else escape_text(str(attention), 40),
         "batch": "" if batch is None else escape_text(str(batch), 12),

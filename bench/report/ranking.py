@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bench.case import Outcome
+from bench.comparability import is_older
+from bench.index import name_line
 from bench.record import Record
 
 if TYPE_CHECKING:
@@ -42,17 +44,32 @@ class Rank:
         return f"{self.position}=" if self.tied else str(self.position)
 
 
+def find_replaced(records: Iterable[Record]) -> set[tuple[str, int]]:
+    """(run, sequence) of the records of older source beside which there is one of today's: of the same case, device, line of software and
+    data set, whatever the version of the data."""
+
+    def describe(record: Record) -> tuple[object, ...]:
+        key = record.comparability
+        return (record.case, record.profile, record.emulated, name_line(record), key and (key.device, key.device_memory_gib, key.dataset))
+
+    identified = [record for record in records if record.comparability]
+    today = {describe(record) for record in identified if not is_older(record)}
+    return {(record.run, record.sequence) for record in identified if is_older(record) and describe(record) in today}
+
+
 def rank_by_quality(records: Sequence[Record], targets: Mapping[str, Target]) -> dict[int, Rank]:
-    """Index of a record -> its rank, for every record that ended in order, on real hardware, with the metric that ranks its workload.
+    """Index of a record -> its rank, for every record that ended in order, on real hardware, with the metric that ranks its workload, and
+    was not replaced by one of newer source.
 
     A position is one more than the number of rows whose whole interval is better; equal positions are ties. A value
     without an interval counts as an interval of no width.
     """
     groups: dict[tuple[object, ...], list[tuple[int, tuple[float, float, float]]]] = defaultdict(list)
+    replaced = find_replaced(records)
     for index, record in enumerate(records):
         target = targets.get(record.case.workload)
         interval = _cost(record, target) if target else None
-        if target and interval and record.dataset and record.outcome is Outcome.OK and not record.emulated:
+        if target and interval and record.dataset and record.outcome is Outcome.OK and not record.emulated and (record.run, record.sequence) not in replaced:
             data = (record.dataset.name, record.dataset.sha256, identify_problem(record))
             groups[target.metric, target.higher_is_better, data, record.case.preset, record.case.phase].append((index, interval))
     return {index: rank for group, rows in groups.items() for index, rank in _rank_group(str(group[0]), rows).items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -25,20 +25,6 @@ from models.workload import Resources, Target, Variant
 
 Array = np.ndarray
 DOCUMENTED_STEPS = 180_900  # 100 epochs of ceil(231,532 / 128)
-MODULES = (
-    "datasets.abag",
-    "datasets.abag_twin",
-    "datasets.protein_features",
-    "datasets.splits",
-    "models.affinity.data",
-    "models.affinity.declaration",
-    "models.affinity.loss",
-    "models.affinity.networks",
-    "models.affinity.recipes",
-    "models.affinity.scoring",
-    "models.affinity.task",
-    "models.dropout",
-)
 
 
 @dataclass(kw_only=True)
@@ -52,7 +38,6 @@ class AffinityWorkload:
     recipes: Mapping[str, AffinityRecipe]
     family: str = "affinity"
     target: Target = field(default_factory=lambda: Target(metric="spearman", higher_is_better=True))
-    modules: Sequence[str] = MODULES
 
     def facts(self, variant: str) -> Mapping[str, float]:
         """parameters, linear_parameters, checkpoint_mb (10^6 bytes of float32 weights and batch-norm statistics), rows per split of the

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -18,25 +18,6 @@ from models.audiogram.session import AudiogramSession
 from models.workload import Resources, Target, Variant
 
 Array = np.ndarray
-MODULES = (
-    "datasets.audiogram_twin",
-    "datasets.audiograms",
-    "datasets.splits",
-    "models.audiogram.baselines",
-    "models.audiogram.clustering",
-    "models.audiogram.data",
-    "models.audiogram.declaration",
-    "models.audiogram.enrichment",
-    "models.audiogram.evaluation",
-    "models.audiogram.losses",
-    "models.audiogram.memory",
-    "models.audiogram.networks",
-    "models.audiogram.quality",
-    "models.audiogram.recipes",
-    "models.audiogram.sampler",
-    "models.audiogram.session",
-    "models.dropout",
-)
 
 
 @dataclass(kw_only=True)
@@ -50,7 +31,6 @@ class AudiogramWorkload:
     recipes: Mapping[str, AudiogramRecipe]
     family: str = "audiogram"
     target: Target = field(default_factory=lambda: Target(metric="abr_rmse", higher_is_better=False))
-    modules: Sequence[str] = MODULES
 
     def facts(self, variant: str) -> Mapping[str, float]:
         """parameters; checkpoint_mb (10^6 bytes of float32 weights and batch-norm statistics); weights_gb (10^9 bytes of the parameters)."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -24,16 +24,6 @@ from models.workload import Resources, Session, Target, Variant
 Array = np.ndarray
 KERNEL_VARIANT = "published-kernel"
 ATTENTION_PREFIX = "attention-"
-_ROOM = "models.dnabert"
-MODULES = (
-    "datasets.gue",
-    "datasets.splice_tables",
-    "datasets.splits",
-    *(f"{_ROOM}.attention.{name}" for name in ("aot", "eager", "flash", "flex", "fused", "kernels", "packing", "proof", "published", "registry", "sdpa")),
-    *(f"{_ROOM}.{name}" for name in ("attention_cases", "checkpoints", "data", "declaration", "network", "quality", "recipes", "tasks", "tokens")),
-    "models.splice.quality",
-    "models.weights",
-)
 
 
 @dataclass(kw_only=True)
@@ -48,7 +38,6 @@ class DnabertWorkload:
     recipes: Mapping[str, DnabertRecipe]
     family: str = "dnabert"
     target: Target = field(default_factory=lambda: Target(metric="mcc", higher_is_better=True))
-    modules: Sequence[str] = MODULES
 
     def facts(self, variant: str) -> Mapping[str, float]:
         """parameters of the variant's encoder with its pooler, at the size of every preset but smoke; parameters_without_pooler;

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -16,24 +16,10 @@ from models.hyenadna.network import count_published_numbers
 from models.hyenadna.recipes import HyenaRecipe, resolve_hyena
 from models.hyenadna.tasks import HyenaTask
 from models.splice.data import SpliceData, identify_data, open_data
-from models.splice.declaration import MODULES as SPLICE_MODULES
 from models.splice.declaration import Score
 from models.splice.recipes import ResolvedRecipe
 from models.training import TrainingSession
 from models.workload import Array, Resources, Target, Variant
-
-MODULES = (
-    *SPLICE_MODULES,
-    "models.hyenadna.checkpoints",
-    "models.hyenadna.declaration",
-    "models.hyenadna.heads",
-    "models.hyenadna.network",
-    "models.hyenadna.operator",
-    "models.hyenadna.recipes",
-    "models.hyenadna.tasks",
-    "models.hyenadna.tokens",
-    "models.weights",
-)
 
 
 @dataclass(kw_only=True)
@@ -48,7 +34,6 @@ class HyenaWorkload:
     recipes: Mapping[str, HyenaRecipe]
     score_predictions: Score
     family: str = "splice"
-    modules: Sequence[str] = field(default=MODULES)
 
     def facts(self, variant: str) -> Mapping[str, float]:
         """parameters: of the backbone; with_head and head: of the whole predictor and of what is not backbone; trained: those that

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,25 +21,6 @@ from models.workload import Resources, Target, Variant
 Array = np.ndarray
 Score = Callable[[Array, Array, Array | None], Mapping[str, Quantity]]
 
-MODULES = (
-    "datasets.genome",
-    "datasets.splice_assays",
-    "datasets.splice_tables",
-    "datasets.splice_twin",
-    "datasets.splice_variants",
-    "datasets.splice_windows",
-    "datasets.splicevardb",
-    "datasets.splits",
-    "models.splice.data",
-    "models.splice.declaration",
-    "models.splice.encoder",
-    "models.splice.networks",
-    "models.splice.quality",
-    "models.splice.recipes",
-    "models.splice.siamese",
-    "models.splice.tasks",
-)
-
 
 @dataclass(kw_only=True)
 class SpliceWorkload:
@@ -53,7 +34,6 @@ class SpliceWorkload:
     recipes: Mapping[str, SpliceRecipe]
     score_predictions: Score
     family: str = "splice"
-    modules: Sequence[str] = field(default=MODULES)
 
     def facts(self, variant: str) -> Mapping[str, float]:
         """parameters; checkpoint_mb (10^6 bytes of float32 weights); delta_ceiling_double_softmax, the largest delta that

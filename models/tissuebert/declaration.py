@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -23,21 +23,6 @@ from models.tissuebert.task import ReadSession, ReadTask
 from models.workload import Resources, Target, Variant
 
 Array = np.ndarray
-MODULES = (
-    "datasets.hub",
-    "datasets.methylation",
-    "datasets.methylation_files",
-    "datasets.methylation_lists",
-    "datasets.methylation_parts",
-    "datasets.methylation_twin",
-    "models.tissuebert.bert",
-    "models.tissuebert.data",
-    "models.tissuebert.declaration",
-    "models.tissuebert.quality",
-    "models.tissuebert.recipes",
-    "models.tissuebert.region",
-    "models.tissuebert.task",
-)
 
 
 @cache
@@ -59,7 +44,6 @@ class ReadWorkload:
     recipes: Mapping[str, ReadRecipe]
     family: str = "tissuebert"
     target: Target = field(default_factory=lambda: Target(metric="accuracy", higher_is_better=True))
-    modules: Sequence[str] = MODULES
 
     def facts(self, variant: str) -> Mapping[str, float]:
         """parameters; checkpoint_mb and gradients_gb (10^6 and 10^9 bytes of float32); tokens_of_150_bases; chance_loss, the cross-entropy of

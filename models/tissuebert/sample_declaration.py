@@ -18,7 +18,6 @@ from datasets.card import DatasetIdentity
 from datasets.methylation import TISSUES
 from datasets.methylation_samples import Samples
 from models.dropout import quicken_dropout
-from models.tissuebert.declaration import MODULES
 from models.tissuebert.deconvolution import MixtureTask, PhasedSession, score_shares
 from models.tissuebert.file_network import FileNetwork, FileShape
 from models.tissuebert.quality import count_confusions, score_classes, score_given_classes
@@ -28,16 +27,6 @@ from models.training import Batch, Recipe, Splits, TrainingSession
 from models.workload import Resources, Session, Target, Variant
 
 Array = np.ndarray
-SAMPLE_MODULES = (
-    *MODULES,
-    "datasets.methylation_samples",
-    "models.tissuebert.deconvolution",
-    "models.tissuebert.file_network",
-    "models.tissuebert.sample_data",
-    "models.tissuebert.sample_declaration",
-    "models.tissuebert.sample_recipes",
-    "models.dropout",
-)
 
 
 class FileTask:
@@ -95,7 +84,6 @@ class SampleWorkload:
     variants: Mapping[str, Variant]
     recipes: Mapping[str, SampleRecipe]
     family: str = "tissuebert"
-    modules: Sequence[str] = SAMPLE_MODULES
 
     def facts(self, variant: str) -> Mapping[str, float]:
         """parameters, checkpoint_mb (10^6 bytes of float32 parameters), regions and chance_loss ln(classes), all of the documented network."""

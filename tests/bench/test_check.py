@@ -1,19 +1,26 @@
 """What `bench check` finds without running anything."""
 
 import json
+import shlex
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 import pytest
+from click.testing import Result
+from typer.testing import CliRunner
 
 import bench.check
 from bench.case import Case, Outcome, Phase, Preset, UsageError
-from bench.check import Problem, check_project, check_runs
+from bench.check import Problem, check_current, check_project, check_runs
 from bench.claims import Claims
-from bench.record import CaseFields, Record, export_schema
+from bench.cli import app
+from bench.comparability import hash_today
+from bench.record import CaseFields, Comparability, Record, export_schema
+from bench.registry import select_cases
 from bench.report.leaderboard import render_leaderboard
 from bench.store import RunStore
 from datasets.card import DataError
@@ -26,7 +33,7 @@ CLAIM = '[[claim]]\nid = "a"\nworkload = "line"\nmetric = "parameters"\nvalue = 
 def declare(**changes: Any) -> Any:
     """A workload without fault, but for the changes."""
     variant = Variant(name="documented", summary="", phases=(Phase.TRAIN,), presets=(Preset.SMOKE,))
-    fields = {"name": "line", "variants": {"documented": variant}, "target": Target(metric="rmse", higher_is_better=False), "modules": ("models.training",)}
+    fields = {"name": "line", "variants": {"documented": variant}, "target": Target(metric="rmse", higher_is_better=False)}
     return SimpleNamespace(**fields | {"facts": lambda variant: {"parameters": 2.0}, "recipe": lambda case: {"epochs": 1}} | changes)
 
 
@@ -65,7 +72,6 @@ class TestDeclarations:
         ("changes", "where", "what"),
         [
             ({"target": Target(metric="", higher_is_better=True)}, "workload line", "has no target metric; name the one that ranks it"),
-            ({"modules": ("models.nowhere.at_all",)}, "workload line", "module models.nowhere.at_all does not exist; correct `modules`"),
             ({"facts": lambda variant: {"parameters": float("nan")}}, "workload line/documented", "fact parameters is nan; it must be a finite number"),
             ({"recipe": lambda case: {"path": Path("x")}}, "case line/documented/train/smoke/closed/fp32", "its recipe is not JSON: Object of type"),
             ({"recipe": lambda case: {"rate": float("inf")}}, "case line/documented/train/smoke/closed/fp32", "its recipe is not JSON: Out of range float"),
@@ -208,6 +214,51 @@ class TestRuns:
         self.publish(store, results)
         store.append(store.read()[0])
         assert check_runs(results) == []
+
+    class TestCurrent:
+        """A release check: what older source made, no record of today's has replaced, and could be made again."""
+
+        CASE = Case.parse("affinity-v1/documented/train/smoke/closed/fp32")
+
+        def add(self, results: Path, case: Case, declaration: str | None) -> None:
+            key = Comparability(case=case.id, declaration_sha256=declaration or "1" * 64, dataset="d", dataset_sha256="2" * 64, environment="e", device="Xeon",
+                                device_memory_gib=16, threads=1, seed=42, torch="2")  # fmt: skip
+            moment = datetime(2024, 1, 2, tzinfo=UTC)
+            RunStore.create(results / "runs", "first").append(
+                Record(run="", sequence=0, case=CaseFields.of(case), outcome=Outcome.OK, started=moment, ended=moment, profile="cpu", comparability=key)
+            )
+
+        def test_names_older_records_until_they_are_made_again(self, results: Path) -> None:
+            self.add(results, self.CASE, None)
+            (problem,) = check_current(results)
+            assert problem.where == "run first, 0000-affinity-v1.documented.train.smoke.closed.fp32.json"
+            command = shlex.split(problem.what.split("`")[1])
+            assert command[:4] == ["python", "-m", "bench", "run"]
+            chosen = select_cases(Preset(command[command.index("--preset") + 1]), None, command[-1])
+            assert [case.id for case in chosen] == [self.CASE.id, self.CASE.id.replace("train", "eval")]
+            self.add(results, self.CASE, hash_today(self.CASE, "cpu"))
+            assert check_current(results) == []
+            assert len(list((results / "runs" / "first").glob("*.json"))) == 2  # the older one stays
+
+        def test_a_case_that_is_gone_cannot_be_made_again(self, results: Path) -> None:
+            self.add(results, replace(self.CASE, variant="retired"), None)
+            assert check_current(results) == []
+
+        def test_the_command_ends_with_1_and_with_2_where_a_chain_is_broken_too(self, tmp_path: Path) -> None:
+            results = tmp_path / "own"  # judged by the checkout's claims
+
+            def run(*words: str) -> Result:
+                return CliRunner().invoke(app, ["check", *words, "--results", str(results)])
+
+            self.add(results, self.CASE, None)
+            assert run("--runs").exit_code == 0
+            said = run("--runs", "--current")
+            assert (said.exit_code, said.output.count("is of older source")) == (1, 1)
+            assert [problem["where"] for problem in json.loads(run("--runs", "--current", "--json").stdout)] == ["run first, 0000-affinity-v1.documented.train.smoke.closed.fp32.json"]
+            self.add(results, self.CASE, None)
+            TestRuns.forge(results / "runs" / "first" / "0000-affinity-v1.documented.train.smoke.closed.fp32.json")
+            assert run("--runs", "--current").exit_code == 2
+            assert "give both" in run("--current").stderr
 
     def test_no_runs_at_all(self, results: Path) -> None:
         assert check_runs(results) == []

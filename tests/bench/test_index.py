@@ -89,6 +89,12 @@ class TestReading:
         # a run without a value does not hide one with a value: claims prefer the latter
         assert names(ledger) == [("first", 1), ("second", 0), ("third", 0)]
 
+    def test_what_older_source_made_lasts_beside_what_today_s_made(self, results: Path) -> None:
+        old = draft(minutes=4)
+        assert old.comparability
+        fill(results, "third", [old.model_copy(update={"comparability": old.comparability.model_copy(update={"declaration_sha256": "1" * 64})})])
+        assert names(read_ledger(results)) == [("first", 1), ("second", 0), ("third", 0)]
+
     def test_two_processes_find_the_same(self, results: Path) -> None:
         alone = read_ledger(results, processes=1)
         (results / INDEX_FILE).unlink()

@@ -1,10 +1,17 @@
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 
 import pytest
 
-from bench.case import Division, Phase, Preset, UsageError
-from bench.registry import expand_cases, get_variant, get_workload, hash_declaration, load_workloads, select_cases
+from bench.case import Case, Division, Phase, Preset, UsageError
+from bench.profiles import load_profile
+from bench.registry import expand_cases, find_roots, get_variant, get_workload, hash_declaration, load_workloads, select_cases
+from bench.store import RunStore
+from models.splice.encoder import GatedEncoder
+from models.splice.recipes import ResolvedRecipe
 
 
 def test_every_declared_case_is_unique_and_trains_before_it_evaluates() -> None:
@@ -37,8 +44,33 @@ def test_unknown_names_list_the_known_ones() -> None:
 
 def test_the_declaration_hash_tells_recipes_apart() -> None:
     smoke, standard = (next(c for c in expand_cases([load_workloads()["affinity-v1"]]) if c.preset is p) for p in (Preset.SMOKE, Preset.STANDARD))
-    assert hash_declaration(smoke) == hash_declaration(smoke)
-    assert hash_declaration(smoke) != hash_declaration(standard)
+    cpu = load_profile("cpu")
+    assert hash_declaration(smoke, cpu) == hash_declaration(smoke, cpu)
+    assert hash_declaration(smoke, cpu) != hash_declaration(standard, cpu)
+
+
+def test_the_declaration_hash_follows_the_peaks_that_utilisation_is_counted_against() -> None:
+    case, a40 = Case.parse("affinity-v2/documented/train/scale/open/bf16"), load_profile("a40")
+    peak = a40.peak_flops[case.precision]
+    faster = a40.model_copy(update={"peak_flops": {**a40.peak_flops, case.precision: peak.model_copy(update={"value": 2 * peak.value})}})
+    renamed = a40.model_copy(update={"title": "another name", "batch": {}})
+    assert hash_declaration(case, faster) != hash_declaration(case, a40) == hash_declaration(case, renamed)
+
+
+def test_a_workload_says_itself_where_its_source_begins() -> None:
+    def make(kind: type) -> Callable[[], type]:
+        return lambda: kind
+
+    held = {
+        "in a call with arguments": [partial(print, GatedEncoder)],
+        "in a function made by another": make(ResolvedRecipe),
+        "of an object with slots": Case.parse("a/b/eval/smoke/open/fp32"),
+        "of a method": RunStore(Path()).read,
+    }
+    assert find_roots(held, Phase.EVAL) == {  # type: ignore[arg-type]
+        *("bench.cases.conftest", "bench.cases.test_eval"),
+        *("models.splice.encoder", "models.splice.recipes", "bench.case", "bench.store"),
+    }
 
 
 def test_a_case_process_imports_its_own_family_alone() -> None:

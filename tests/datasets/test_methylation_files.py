@@ -232,3 +232,60 @@ def test_whatever_byte_is_damaged_the_file_is_named_or_read(tmp_path, arrays, na
             refusals.append(str(error))
     assert len(refusals) > 10
     assert all(name in refusal for refusal in refusals)
+
+
+class TestContentOutsideAnHdf5File:
+    """The file's hash says what was read only where all of it is in the file."""
+
+    @pytest.fixture
+    def whole(self, tmp_path, arrays):
+        return write_hdf5(tmp_path / "whole.h5", arrays)
+
+    @staticmethod
+    def write(path, arrays, put):
+        """A file whose tokens are written by `put`."""
+        write_hdf5(path, {"methylation": arrays["methylation"]})
+        with h5py.File(path, "a") as file:
+            put(file)
+        return path
+
+    def link(self, file):
+        file["dna_tokens"] = h5py.ExternalLink("whole.h5", "/dna_tokens")
+
+    def link_to_a_file_that_is_gone(self, file):
+        file["dna_tokens"] = h5py.ExternalLink("gone.h5", "/dna_tokens")
+
+    def link_on_the_way(self, file):
+        file["elsewhere"] = h5py.ExternalLink("whole.h5", "/")
+        file["dna_tokens"] = h5py.SoftLink("/elsewhere/dna_tokens")
+
+    def assemble(self, file):
+        layout = h5py.VirtualLayout((3, REGIONS, TOKENS), dtype="u1")
+        layout[:] = h5py.VirtualSource("whole.h5", "dna_tokens", (3, REGIONS, TOKENS))
+        file.create_virtual_dataset("dna_tokens", layout)
+
+    def store_raw(self, file):
+        file.create_dataset("dna_tokens", (3, REGIONS, TOKENS), "u1", external="tokens.raw")
+
+    @pytest.mark.parametrize(
+        ("put", "how"),
+        [
+            ("link", "an external link"),
+            ("link_to_a_file_that_is_gone", "an external link"),
+            ("link_on_the_way", "an external link"),
+            ("assemble", "a virtual data set"),
+            ("store_raw", "raw external storage"),
+        ],
+    )
+    def test_is_refused(self, tmp_path, arrays, whole, put, how):
+        path = self.write(tmp_path / "train.h5", arrays, getattr(self, put))
+        with pytest.raises(DataError, match=f"train.h5: dna_tokens is {how}: its content lies outside the file, whose hash does not cover it. Copy it into"):
+            Hdf5Reads(path, TISSUES)
+
+    def test_a_soft_link_inside_the_file_is_fine(self, tmp_path, arrays):
+        def put(file):
+            file["real/tokens"] = arrays["dna_tokens"]
+            file["dna_tokens"] = h5py.SoftLink("/real/tokens")
+
+        reads = Hdf5Reads(self.write(tmp_path / "train.h5", arrays, put), TISSUES)
+        np.testing.assert_array_equal(reads.take(np.arange(18)).tokens, arrays["dna_tokens"].reshape(-1, TOKENS))

@@ -3,7 +3,7 @@
 import os
 import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import ClassVar
 
@@ -72,7 +72,6 @@ class Accidents:
         name: Variant(name=name, summary=name, phases=(Phase.TRAIN, Phase.EVAL) if name == "well" else (Phase.TRAIN,), presets=(Preset.SMOKE,))
         for name in ("well", "hangs", "dawdles", "segfaults", "raises", "runs-out", "leaks", "no-such-unit", "bad-file", "no-file")
     }
-    modules: Sequence[str] = ("models.misbehaving",)
 
     def facts(self, variant: str) -> Mapping[str, float]:
         return {"parameters": 2}

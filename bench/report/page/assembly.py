@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from bench.case import ClaimVerdict
 from bench.claims import Claims
+from bench.comparability import is_older
 from bench.exchange.imports import Imported
 from bench.index import age
 from bench.judgement import Judgement, judge
@@ -109,7 +110,8 @@ def _order_rows(records: Sequence[Record], claims: Claims) -> list[Row]:
         else:
             synthetic = record.synthetic if record.dataset else None
         target = workload.target if workload else None
-        return Row(record, family, target, latest, rank, synthetic, next(data), cells.get("documented", ""), cells.get("to documented s", ""))
+        told = (cells.get("documented", ""), cells.get("to documented s", ""))
+        return Row(record, family, target, latest, rank, synthetic, next(data), *told, older_source=is_older(record))
 
     latest = [place(row.record, family, row.cells, latest=True, rank=row.rank) for family, row in placed]
     return [*latest, *(place(record, family, {}) for family, record in older)]

@@ -53,6 +53,7 @@ class Row:
     data: str  # as the leaderboard calls it
     documented: str = ""  # of the latest records: the document's value and what this one says of it
     moment: str = ""  # and when training reached it [s]
+    older_source: bool = False  # made from other source than the page
 
 
 def tell_columns(row: Row) -> dict[str, Json]:
@@ -88,6 +89,7 @@ def tell_columns(row: Row) -> dict[str, Json]:
         "batch": batch if isinstance(batch, int) else None,
         "synthetic": None if row.synthetic is None else int(row.synthetic),
         "latest": int(row.latest),
+        "older_source": int(row.older_source),
         "gpu": int(record.machine is not None and record.machine.gpu is not None),
         "rank": str(row.rank) if row.rank else "",
         "position": row.rank.position if row.rank else None,

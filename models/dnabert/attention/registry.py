@@ -33,14 +33,20 @@ class Backend(Protocol):
         """qkv: [T, 3, heads, D], slopes: float32 [heads] -> [T, heads, D] in the dtype of qkv. No sequence sees another one."""
 
 
-_MODULES = {AttentionKind.TRITON: "fused"}
+_MODULES = {  # in full: the source hash follows them as it follows imports
+    AttentionKind.EAGER: "models.dnabert.attention.eager",
+    AttentionKind.SDPA: "models.dnabert.attention.sdpa",
+    AttentionKind.FLEX: "models.dnabert.attention.flex",
+    AttentionKind.FLASH: "models.dnabert.attention.flash",
+    AttentionKind.TRITON: "models.dnabert.attention.fused",
+}
 _PREFERENCE = (AttentionKind.FLASH, AttentionKind.TRITON, AttentionKind.FLEX, AttentionKind.SDPA)
 """Fastest first, on a GPU; a CPU takes sdpa."""
 
 
 def load_attention(kind: AttentionKind) -> Backend:
     """The backend of that name, whether or not it can run here. What it needs is imported when it runs."""
-    return cast(Backend, importlib.import_module(f"models.dnabert.attention.{_MODULES.get(kind, kind.value)}"))
+    return cast(Backend, importlib.import_module(_MODULES[kind]))
 
 
 def require_attention(kind: AttentionKind, device: torch.device, dtype: torch.dtype, *, needs_gradient: bool) -> Backend:

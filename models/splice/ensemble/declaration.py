@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -29,7 +29,6 @@ class Inner(Protocol):
     """A splice workload of which several can be trained: any that opens a session on rows that were chosen beforehand."""
 
     name: str
-    modules: Sequence[str]
 
     def facts(self, variant: str) -> Mapping[str, float]:
         """As models.workload.Workload has it; so have recipe and identify."""
@@ -48,9 +47,6 @@ class Inner(Protocol):
 
     def make_task(self, case: Case, test: SpliceVariants, data: Path | None = None) -> SpliceTask:
         """Network, loss and quality on `test`; data: where published weights may lie."""
-
-
-ENSEMBLE_MODULES = tuple(f"models.splice.ensemble.{name}" for name in ("declaration", "quality", "session", "training"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,11 +78,6 @@ class EnsembleWorkload:
     variants: Mapping[str, Variant]
     recipes: Mapping[str, EnsembleRecipe]
     family: str = "splice"
-    modules: Sequence[str] = field(init=False)  # those of every inner workload too
-
-    def __post_init__(self) -> None:
-        inner = dict.fromkeys(module for recipe in self.recipes.values() for module in recipe.inner.modules)
-        self.modules = (*inner, *ENSEMBLE_MODULES)
 
     def facts(self, variant: str) -> Mapping[str, float]:
         """members; parameters and checkpoint_mb of all of them together, heads included."""

@@ -1,7 +1,7 @@
 """Hand-made records, claims and workloads for the pages."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -25,11 +25,11 @@ TWIN = Dataset(name="abag-twin", sha256=HASH, synthetic=True, source="generator"
 MakeRecord = Callable[..., Record]
 
 
-def _make_record(case: str = "affinity-v1/documented/train/smoke/closed/fp32", *, minutes: int = 0, identified: bool = True, **changes: Any) -> Record:
+def _make_record(case: str = "affinity-v1/documented/train/smoke/closed/fp32", *, minutes: int = 0, identified: bool = True, older: bool = False, **changes: Any) -> Record:
     machine, data = changes.setdefault("machine", XEON), changes.setdefault("dataset", TWIN)
     key = Comparability(
         case=case,
-        declaration_sha256=HASH,
+        declaration_sha256="1" * 64 if older else HASH,
         dataset=(data or TWIN).name,  # a case knows what it is about to read
         dataset_sha256=HASH,
         environment=HASH,
@@ -43,6 +43,14 @@ def _make_record(case: str = "affinity-v1/documented/train/smoke/closed/fp32", *
     fields: dict[str, Any] = {"run": "20240102-cpu-smoke", "sequence": 0, "case": CaseFields.of(Case.parse(case)), "outcome": Outcome.OK, "profile": "cpu"}
     fields |= {"started": BEGAN, "ended": BEGAN + timedelta(minutes=minutes), "comparability": key if identified else None}
     return Record.model_validate(fields | changes)
+
+
+@pytest.fixture(autouse=True, scope="package")
+def _present_source() -> Iterator[None]:
+    """Hand-made records are of today's source unless a test says otherwise."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("bench.comparability.hash_today", lambda case, profile: HASH)
+        yield
 
 
 @pytest.fixture(scope="session")

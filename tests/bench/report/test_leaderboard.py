@@ -14,11 +14,14 @@ from markdown_it import MarkdownIt
 
 from bench.case import Outcome, Quantity
 from bench.claims import Claims
-from bench.record import Environment, Record
+from bench.record import Environment, Machine, Record
 from bench.report.leaderboard import render_leaderboard, select_latest
+from bench.report.ranking import find_replaced
 from bench.store import RunStore, read_runs
 
 HEADS = {"20240102-a40-documented": "a" * 64, "20240102-cpu-smoke": "b" * 64}
+
+OTHER = Machine(cpu="Xeon 8480", cores=4, threads=4, memory_bytes=2**34, system="Linux")
 
 pytestmark = pytest.mark.usefixtures("workloads")
 
@@ -177,6 +180,46 @@ class TestLatest:
         before, after = make_record(minutes=0), make_record(minutes=2)
         assert select_latest([before, crash]) == [before, crash]
         assert select_latest([before, crash, after]) == [after]
+
+
+class TestOlderSource:
+    """What was made from other source than today's stays, says so, and is not ranked beside what today's made of the same case."""
+
+    @pytest.fixture
+    def quality(self) -> dict[str, Quantity]:
+        return {"rmse": Quantity(1.0, "pKd")}
+
+    def test_it_gives_way_to_the_present_source_even_where_it_is_newer(self, make_record: Callable[..., Record]) -> None:
+        old, new = make_record(minutes=2, older=True), make_record(minutes=1)
+        assert select_latest([old, new]) == [new]
+        assert select_latest([make_record(minutes=1, older=True), old]) == [old]
+
+    def test_a_case_that_has_nothing_else_is_shown_marked_and_ranked(self, make_record: Callable[..., Record], quality: dict[str, Quantity], tmp_path: Path) -> None:
+        records = [make_record(quality=quality, older=True), make_record("affinity-v2/documented/train/smoke/closed/fp32", quality=quality, sequence=1)]
+        rows = [row for row in rows_of(render_leaderboard(records, Claims(), {}, tmp_path)) if "rank" in row]
+        assert [(row["workload/variant"], row["source"], row["rank"]) for row in rows] == [("affinity-v1/documented", "older", "1="), ("affinity-v2/documented", "", "1=")]
+
+    @pytest.mark.parametrize(("change", "ranks"), [({"batch": 64}, ["", "1"]), ({"machine": OTHER}, ["1=", "1="]), ({"profile": "laptop"}, ["1=", "1="])])
+    def test_it_has_no_rank_beside_a_present_record_of_the_same_case_and_machine(
+        self, make_record: Callable[..., Record], quality: dict[str, Quantity], tmp_path: Path, change: dict[str, Any], ranks: list[str]
+    ) -> None:
+        records = [make_record(quality=quality, older=True, **change), make_record(quality=quality, sequence=1, minutes=1)]
+        rows = [row for row in rows_of(render_leaderboard(records, Claims(), {}, tmp_path)) if "rank" in row]
+        assert sorted(row["rank"] for row in rows) == ranks
+        assert [row["rank"] for row in rows if row["source"] == "older"] == ranks[:1]
+
+    def test_a_new_version_of_the_data_replaces_it_too(self, make_record: Callable[..., Record]) -> None:
+        old, new = make_record(older=True), make_record(sequence=1)
+        assert new.comparability
+        moved = new.model_copy(update={"comparability": new.comparability.model_copy(update={"dataset_sha256": "1" * 64})})
+        other = new.model_copy(update={"comparability": new.comparability.model_copy(update={"dataset": "abag"})})
+        assert find_replaced([old, moved]) == {(old.run, old.sequence)}
+        assert find_replaced([old, other]) == set()
+        assert find_replaced([moved, new]) == set()
+
+    def test_a_record_that_ended_before_it_had_a_key_has_no_mark(self, make_record: Callable[..., Record], tmp_path: Path) -> None:
+        crash = make_record(identified=False, outcome=Outcome.CRASH, reason="SIGSEGV")
+        assert "source" not in rows_of(render_leaderboard([crash], Claims(), {}, tmp_path))[0]
 
 
 class TestColumns:

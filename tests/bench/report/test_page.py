@@ -158,6 +158,9 @@ def test_rows_call_their_data_and_what_was_tested_as_the_leaderboard_does(make_r
     assert tell("data", newest) == tell("data", newest, earlier)[:1] == ["abag"]
     assert tell("data", newest, earlier, other) == ["abag aaaaaa", "abag bbbbbb", "abag aaaaaa"]
     assert tell("problem", newest) == ["split random, n_test 115"]
+    before = score("documented", "a", 4, older=True)
+    core = read_core(render_page([newest, before], claims))
+    assert [core["columns"][column] for column in ("older_source", "latest", "rank")] == [[0, 1], [1, 0], [core["pool"].index("1"), core["pool"].index("")]]
     assert tell("image", newest, other) == ["3f3f3f3f3f3f", ""]
     assert tell("documented", newest, earlier) == ["1.4761, reproduced", ""]
 

@@ -57,7 +57,7 @@ def make_records(make_record: Callable[..., Record]) -> list[Record]:
     records += [
         make_record("affinity-v1/documented/train/standard/closed/fp32", run="twins", measurements=measure(123456.0), quality=rho(0.391), curves=curves, environment=environment),
         make_record("affinity-v1/by-complex/train/standard/closed/bf16", run="twins", sequence=1, outcome=Outcome.OOM, reason="out of memory: tried 2 GiB", dataset=None),
-        make_record("affinity-v1/esm2/train/standard/closed/fp32", run="twins", sequence=2, emulated=("gpu: fake NVML",), measurements=measure(5.0), quality=rho(0.1)),
+        make_record("affinity-v1/esm2/train/standard/closed/fp32", run="twins", sequence=2, older=True, emulated=("gpu: fake NVML",), measurements=measure(5.0), quality=rho(0.1)),
     ]
     records += [make_record(f"filler/variant-{i:03d}/eval/smoke/closed/fp32", run="many", sequence=i) for i in range(90)]
     records[-1] = make_hostile(make_record)
@@ -203,14 +203,17 @@ def test_filters_combine_and_clear(visit: Callable[..., Visit], address: str) ->
     expect(count).to_have_text("96 of 96 records, all of division closed")
 
 
-def test_rows_on_twins_and_emulated_machines_say_so(visit: Callable[..., Visit], address: str) -> None:
+def test_rows_on_twins_of_emulated_machines_and_of_older_source_say_so(visit: Callable[..., Visit], address: str) -> None:
     page = visit().open(address)
     page.locator("#filters [name=text]").fill("affinity-v1/esm2")
     row = page.locator("#table tbody tr").inner_text()
     assert "emulated" in row
     assert "synthetic twin" in row
+    assert "older source" in row
     page.locator("#filters [name=text]").fill("without-gelu")
-    assert "synthetic twin" not in page.locator("#table tbody tr").inner_text()
+    row = page.locator("#table tbody tr").inner_text()
+    assert "synthetic twin" not in row
+    assert "older source" not in row
 
 
 def test_no_badge_is_cut_off(visit: Callable[..., Visit], address: str) -> None:

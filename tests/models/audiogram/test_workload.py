@@ -17,7 +17,6 @@ from bench.store import RunStore
 from datasets.audiograms import FULL_CSV, UNION_CSV
 from datasets.card import DataError, MissingData
 from models.audiogram import WORKLOADS, audiogram_vae
-from models.audiogram.declaration import MODULES
 from models.audiogram.recipes import RECIPES, resolve
 from models.audiogram.session import AudiogramSession
 from models.workload import Resources
@@ -62,12 +61,6 @@ def test_three_smoke_cases_and_the_documented_recipe():
     assert recipe["weights"]["ABR_WEIGHT"] == 2
     assert audiogram_vae.recipe(make_case("memory-optimised", Preset.DOCUMENTED))["batch"] == 256
     assert audiogram_vae.recipe(make_case("base", Preset.DOCUMENTED, Division.OPEN))["fused"] is True
-
-
-def test_every_module_of_the_family_counts_for_comparability():
-    folder = ROOT / "models" / "audiogram"
-    names = {f"models.audiogram.{path.stem}" for path in folder.glob("*.py")} - {"models.audiogram.__init__"}
-    assert names == {name for name in MODULES if name.startswith("models.audiogram.")}
 
 
 def test_learning_rate_falls_along_one_cosine():

@@ -34,6 +34,7 @@ class RecordView {
     const marks = [element('span', { class: 'outcome', 'data-outcome': row.outcome }, row.outcome)];
     if (row.synthetic) marks.push(badge('twin', 'synthetic twin: its quality says nothing of real data'));
     if (row.emulated) marks.push(badge('emulated', `emulated: ${row.emulated}`));
+    if (row.older_source) marks.push(badge('older', 'older source: what computes or measures has changed since'));
     if (row.weights === 'random') marks.push(badge('twin', 'random weights'));
     return [
       element('div', { class: 'dialog-head' }, element('h2', { id: 'record-title' }, row.name), close),

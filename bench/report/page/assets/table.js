@@ -147,7 +147,7 @@ class Table {
   }
 
   #makeCell(row, column) {
-    if (column.key === 'name') return [element('a', { href: this.store.anchor(row) }, row.name), row.emulated ? badge('emulated', 'emulated') : ''];
+    if (column.key === 'name') return [element('a', { href: this.store.anchor(row) }, row.name), row.emulated ? badge('emulated', 'emulated') : '', row.older_source ? badge('older', 'older source') : ''];
     if (column.key === 'data') return [cut(row.data), row.synthetic ? badge('twin', 'synthetic twin') : ''];
     if (column.key === 'outcome') return [element('span', { class: 'outcome', 'data-outcome': row.outcome, title: row.reason || null }, row.outcome)];
     if (column.key === 'quality' && row.quality[0] !== null) {
