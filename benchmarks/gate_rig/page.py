@@ -11,8 +11,8 @@ import altair as alt
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from bench.gate.kernel import ALONE
 from bench.gate.statistics import CONFIRM, FLOOR, MARGIN, SCREEN
-from bench.measure.queueing import ALONE
 from bench.report.markdown import escape_text, format_table
 from benchmarks.gate_rig.live import LiveSession, count_live
 from benchmarks.gate_rig.noise import LAUNCH_SD, ROUND_SD, ROUNDS
