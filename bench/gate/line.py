@@ -48,7 +48,8 @@ from bench.report.markdown import clean_text
 
 A = TypeVar("A", bound=Answer)
 SHORTEST = 1e-8  # s; no epoch ends sooner
-REST = 0.02  # s of CPU time that each of a case's threads may take while the other side has its turn: OpenMP's spin before they sleep
+REST = 0.002  # s of CPU time that a worker may take between its rounds; an honest one takes less than 0.0001, to write and to read a line
+SPIN = 0.02  # s more for each thread beside the first: OpenMP's spin before they sleep, of which 0.012 was measured
 SPARE = 1.1  # times as many cores as a case has threads: what an interpreter's own threads may take beside them
 TICK = 0.01  # s; ended children are accounted for in such steps
 LARGEST = 1e15  # of a metric or a loss: differences and ratios of such numbers are still finite
@@ -218,7 +219,7 @@ class Line:
 
     def _end_rest(self) -> Usage | None:
         now = self._pipe.read_usage()
-        if now is not None and self._resting is not None and (worked := now.ran - self._resting.ran) > REST * self._threads:
+        if now is not None and self._resting is not None and (worked := now.ran - self._resting.ran) > REST + SPIN * (self._threads - 1):
             raise WorkerFault(FaultKind.CHEATED, f"computed for {worked:.2g} s of CPU time after its answer, in the other side's turn")
         return now
 

@@ -1,18 +1,21 @@
 """A worker that speaks the gate's protocol without computing anything, and misbehaves as told.
 
-In a test's own process: FakeSource(FakeWorker(...)). As a process: `python gate_worker.py hangs|lives on|dies|babbles|absent`.
+In a test's own process: FakeSource(FakeWorker(...)). As a process: `python gate_worker.py BEHAVIOUR`, which `act` and `rest` list; any other
+name is an honest worker.
 """
 
 import json
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import count
+from pathlib import Path
 from typing import Any
 
-from bench.gate.kernel import Standing, Usage
+from bench.gate.kernel import Standing, Usage, adopt_orphans
 
 STEP = 10.0  # s that a round of the reference takes on CLOCK: so long that what the test itself takes does not count
 Message = dict[str, Any]
@@ -57,7 +60,7 @@ class FakeWorker:
     others: float = 0.0
     resting: float = 0.0
     told: bool = True
-    cores: frozenset[int] = frozenset({0, 1})
+    standing: Standing = Standing(frozenset({0, 1}), 0, 0)
     launches: Iterator[int] = field(default_factory=count)
 
     def launch(self) -> "FakeLaunch":
@@ -146,7 +149,7 @@ class FakePipe:
         return self._reply.read_usage() if isinstance(self._reply, FakeLaunch) else None
 
     def read_standing(self) -> Standing | None:
-        return Standing(self._reply._worker.cores, 0, 0) if isinstance(self._reply, FakeLaunch) else None
+        return self._reply._worker.standing if isinstance(self._reply, FakeLaunch) else None
 
     def explain_end(self) -> str:
         return "said nothing"
@@ -155,25 +158,78 @@ class FakePipe:
         pass
 
 
+def burn(seconds: float) -> None:
+    """Takes so much CPU time."""
+    until = time.thread_time() + seconds
+    while time.thread_time() < until:
+        pass
+
+
+def start_child(behaviour: str) -> None:
+    """A process that computes until its worker is gone, on the worker's own core; with two parents less, if it is a daemon."""
+    worker = os.getpid()
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    if os.fork() == 0:
+        if "daemon" in behaviour:
+            os.setsid()
+            if os.fork():
+                os._exit(0)
+        while Path(f"/proc/{worker}").exists():
+            burn(0.01)
+        os._exit(0)
+    if "daemon" in behaviour:
+        os.wait()
+
+
+def act(behaviour: str, kind: str) -> None:
+    """Before the answer to a request of that kind."""
+    match behaviour, kind:
+        case "hangs", "round":
+            time.sleep(3600)
+        case "lives on", "warm":
+            while True:
+                print(json.dumps({"kind": "alive", "note": "soon"}), flush=True)
+                time.sleep(0.01)
+        case "dies", "round":
+            os.abort()
+        case "babbles", _:
+            print("importing ...", flush=True)
+        case "calls out", "round":
+            print(json.dumps({"kind": "alive", "note": "computing"}), flush=True)
+        case "pins itself", "round":
+            os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+        case ("starts a child" | "starts a daemon"), "warm":
+            start_child(behaviour)
+    if kind == "round":
+        burn(0.05)
+
+
+def rest(behaviour: str, kind: str) -> None:
+    """After the answer to a request of that kind."""
+    match behaviour, kind:
+        case "works after its answer", "round":
+            burn(0.05)
+        case "works after its warm-up", "warm":
+            burn(0.05)
+        case "works in a thread", "warm":
+            threading.Thread(target=lambda: burn(3600), daemon=True).start()
+        case "answers twice", "round":
+            print(json.dumps({"kind": "timed", "samples": 80}), flush=True)
+
+
 def main(behaviour: str) -> None:
     if behaviour == "absent":
         sys.exit("No module named bench.gate.worker")
+    adopt_orphans()
     reply = FakeWorker().launch()
     for line in sys.stdin:
         request = json.loads(line)
         if request["kind"] == "bye":
             return
-        if request["kind"] == "round" and behaviour == "hangs":
-            time.sleep(3600)
-        while request["kind"] == "warm" and behaviour == "lives on":
-            print(json.dumps({"kind": "alive", "note": "soon"}), flush=True)
-            time.sleep(0.01)
-        if request["kind"] == "round" and behaviour == "dies":
-            os.abort()
-        if behaviour == "babbles":
-            print("importing ...", flush=True)
+        act(behaviour, request["kind"])
         for answer in reply(request):
             print(json.dumps(answer), flush=True)
+        rest(behaviour, request["kind"])
 
 
 if __name__ == "__main__":
