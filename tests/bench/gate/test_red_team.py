@@ -21,7 +21,7 @@ from bench.gate.protocol import Hello, Open, Warm, Warmed, Welcome
 from bench.gate.reference import Checkout, open_source
 from bench.gate.verdict import FindingKind, GateVerdict
 from bench.profiles import load_profile
-from benchmarks.gate_rig.cheats import CHEATS, Mechanism
+from benchmarks.gate_rig.cheats import CHEATS, Mechanism, tabulate_cheats
 from benchmarks.gate_rig.injection import copy_project
 from tests.bench.gate.test_command import gate  # noqa: F401  # a fixture
 from tests.bench.gate.test_history import FIRST
@@ -45,10 +45,16 @@ def refuse(report, *words):
 
 
 def test_every_cheat_has_its_test_and_every_mechanism_three() -> None:
-    tests = {name for name in globals() if name.startswith("test_")} - {"test_every_cheat_has_its_test_and_every_mechanism_three", "test_an_honest_process"}
+    tests = {name for name in globals() if name.startswith("test_")} - {"test_every_cheat_has_its_test_and_every_mechanism_three", "test_the_page_has_today_s_list", "test_an_honest_process"}
     assert {cheat.test for cheat in CHEATS if cheat.test is not None} == tests
     for mechanism in Mechanism:
         assert len({cheat.what for cheat in CHEATS if cheat.mechanism is mechanism}) >= 3, mechanism
+
+
+def test_the_page_has_today_s_list() -> None:
+    page = (ROOT / "docs" / "gate.md").read_text()
+    assert tabulate_cheats(caught=True) in page
+    assert tabulate_cheats(caught=False) in page
 
 
 @on_linux
