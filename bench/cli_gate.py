@@ -88,6 +88,7 @@ def gate(
     seed: Annotated[int, typer.Option(metavar="N", help="Of the models, and of the coin that decides who goes first.")] = 42,
     silence: Annotated[float, typer.Option(metavar="S", min=10, help="Seconds without a sign of life after which a worker counts as hung.")] = 120,
     across_environments: Annotated[bool, typer.Option("--across-environments", help="Compare although the packages differ.")] = False,
+    own_harness: Annotated[bool, typer.Option("--own-harness", help="Run the candidate by its own bench/, not by the reference's. Trusts it.")] = False,
     allow_inconclusive: Annotated[bool, typer.Option("--allow-inconclusive", help="Exit 0 although something could not be judged.")] = False,
     junit: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write JUnit XML.")] = None,
     markdown: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write a comment for a pull request.")] = None,
@@ -117,7 +118,8 @@ def gate(
     history.read()  # a damaged one is refused before anything is measured
     names = history.pinned().source if reference == PINNED else reference, candidate
     with own_crashes():
-        found = _compare(names, options, data=data, seed=seed, rounds=rounds, silence=silence, across_environments=across_environments, quiet=json)
+        trust = {"own_harness": own_harness, "across_environments": across_environments}
+        found = _compare(names, options, data=data, seed=seed, rounds=rounds, silence=silence, quiet=json, **trust)
         if json:
             sys.stdout.write(found.model_dump_json(indent=1) + "\n")
             sys.stdout.flush()  # whatever happens to the files below, the verdict is out
@@ -130,11 +132,20 @@ def gate(
 
 
 def _compare(
-    names: tuple[str, str], options: Options, *, data: Path | None, seed: int, rounds: int, silence: float, across_environments: bool, quiet: bool
+    names: tuple[str, str],
+    options: Options,
+    *,
+    data: Path | None,
+    seed: int,
+    rounds: int,
+    silence: float,
+    own_harness: bool,
+    across_environments: bool,
+    quiet: bool,
 ) -> GateReport:
+    from bench.gate.harness import open_sides
     from bench.gate.pair import A, B, PairPlan
     from bench.gate.progress import GateDisplay
-    from bench.gate.reference import open_source
     from bench.gate.session import GateSession
 
     with ExitStack() as stack:
@@ -142,12 +153,13 @@ def _compare(
         display = stack.enter_context(GateDisplay(quiet=quiet))
         logs = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="assay-gate-logs-")))
         gpu = options.profile.device == "cuda"
-        sources = {side: stack.enter_context(open_source(name, ROOT, gpu=gpu)) for side, name in zip((A, B), names, strict=True)}
+        sides = stack.enter_context(open_sides(*names, ROOT, gpu=gpu, own_harness=own_harness, own_environments=across_environments))
+        sources = sides.sources
         if sources[A].side.identity == sources[B].side.identity:
             errors.print(f"both sides are {sources[A].side.identity}: every difference will be chance", markup=False, soft_wrap=True)
         plan = PairPlan(
             sources=sources,
-            profile=options.profile.name,
+            profile=options.profile,
             data=data,
             seed=seed,
             logs=logs,
@@ -156,9 +168,11 @@ def _compare(
             warm_up_seconds=SMOKE_WARM_UP if options.preset is Preset.SMOKE else WARM_UP,
             silence=silence,
             across_environments=across_environments,
+            borrowed=sides.borrowed,
             report=display.note,
         )
-        return GateSession(options, plan, display).run()
+        found = GateSession(options, plan, display).run()
+        return found.model_copy(update={"notes": (*found.notes, *sides.notes)})
 
 
 def _write(found: GateReport, **files: Path | None) -> None:

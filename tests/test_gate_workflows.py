@@ -114,12 +114,49 @@ def test_forks_do_not_get_the_lane_of_the_self_hosted_runner(event, lanes):
     assert choose_lanes("", "lab/assay", event) == ["cpu"]
 
 
-def test_without_a_commit_to_compare_with_the_step_ends_as_wrong_use(repository):
+@pytest.fixture
+def change(repository):
+    """As checked out by the workflow: change/, with a commit on top of the base."""
     folder, _ = repository
-    variables = {"REFERENCE": "", "BASE": "0" * 40, "SELECT": "", "PRESET": "smoke", "PROFILE": "cpu", "BUDGET": "5", "ALLOW": ""}
-    done = run_step(script(GATE, "gate"), folder, PYTHON="false", GITHUB_STEP_SUMMARY=folder / "summary", **variables)
+    (folder / "change").mkdir()
+    (folder / ".git").rename(folder / "change" / ".git")
+    base = subprocess.run(["git", "-C", folder / "change", "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
+    subprocess.run(["git", "-C", folder / "change", "-c", "user.name=a", "-c", "user.email=a@b", "commit", "--quiet", "--allow-empty", "-m", "two"], check=True)
+    return folder, base
+
+
+@pytest.mark.parametrize("reference", ["", "no-such-branch"])
+def test_without_a_commit_to_compare_with_the_step_ends_as_wrong_use(change, reference):
+    folder, _ = change
+    done = run_step(script(GATE, "base"), folder, REFERENCE=reference, BASE="0" * 40)
     assert done.returncode == 2
-    assert "::error::no commit to compare with" in done.stdout
+    assert "::error::no" in done.stdout
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_the_base_is_what_the_change_branched_off_from(change, named):
+    folder, base = change
+    done = run_step(script(GATE, "base"), folder, REFERENCE=base if named else "", BASE="f" * 40 if named else base)
+    assert done.returncode == 0, done.stderr
+    assert subprocess.run(["git", "-C", folder / "base", "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip() == base
+
+
+def test_gate_and_environment_are_the_base_s_and_never_the_change_s():
+    """No step but git and the gate itself, which takes models/ and datasets/ alone, touches the change."""
+    checkout, *others = steps(GATE)
+    assert checkout["with"]["path"] == "change"
+    gate = next(step for step in others if step.get("name") == "gate")
+    assert gate["working-directory"] == "base"
+    assert "--candidate ../change" in gate["run"]
+    assert next(step["run"] for step in others if step.get("name") == "environment") == "make --silent -C base .venv/ready"
+    for step in others:
+        lines = [line for line in step.get("run", "").splitlines() if "change" in line and not line.strip().startswith("#")]
+        assert all("git -C change " in line or "--candidate ../change" in line for line in lines)
+        assert not step.get("working-directory", "").startswith("change")
+    for job in ("gate", "gate-gpu"):
+        *_, entered, call = load(ROOT / "docs" / "gitlab-ci.yml")[job]["script"]
+        assert entered == "cd ../assay-base"
+        assert '--reference HEAD --candidate "$CI_PROJECT_DIR"' in call
 
 
 @pytest.mark.skipif(shutil.which("jq") is None, reason="jq, which GitHub's runners have, is not installed")
@@ -140,21 +177,19 @@ def test_a_run_that_left_nothing_replaces_the_comment(tmp_path):
 
 
 @pytest.mark.parametrize("code", [0, 1, 3])
-def test_the_gate_step_compares_with_the_branching_point_and_ends_as_the_gate_does(repository, code):
-    folder, git = repository
-    base = git("rev-parse", "HEAD")
-    git("commit", "--quiet", "--allow-empty", "-m", "two")
-    fake = f'#!/bin/bash\nprintf "%s\\n" "$@" > arguments\nmkdir gate\necho verdict > gate/verdict.json\necho "::error::x" > gate/annotations.txt\necho comment > gate/comment.md\nexit {code}\n'
-    put(folder / "python", fake)
-    variables = {"REFERENCE": "", "BASE": base, "SELECT": "a and $(touch pwned)", "PRESET": "smoke", "PROFILE": "cpu", "BUDGET": "5", "ALLOW": "--allow-inconclusive"}
-    done = run_step(script(GATE, "gate"), folder, PYTHON=folder / "python", GITHUB_STEP_SUMMARY=folder / "summary", **variables)
-    assert done.returncode == code
-    arguments = (folder / "arguments").read_text().splitlines()
-    assert arguments[:7] == ["-m", "bench", "gate", "--reference", base, "--candidate", "HEAD"]
+def test_the_gate_step_runs_in_the_base_and_ends_as_the_gate_does(tmp_path, code):
+    fake = f'#!/bin/bash\nprintf "%s\\n" "$@" > arguments\nmkdir ../gate\necho verdict > ../gate/verdict.json\necho "::error::x" > ../gate/annotations.txt\necho comment > ../gate/comment.md\nexit {code}\n'
+    put(tmp_path / "base" / "python", fake)
+    variables = {"SELECT": "a and $(touch pwned)", "PRESET": "smoke", "PROFILE": "cpu", "BUDGET": "5", "ALLOW": "--allow-inconclusive", "HARNESS": ""}
+    done = run_step(script(GATE, "gate"), tmp_path / "base", PYTHON="./python", GITHUB_STEP_SUMMARY=tmp_path / "summary", **variables)
+    assert done.returncode == code, done.stderr
+    arguments = (tmp_path / "base" / "arguments").read_text().splitlines()
+    assert arguments[:8] == ["-m", "bench", "gate", "--reference", "HEAD", "--candidate", "../change", "--select"]
     assert arguments[8] == "a and $(touch pwned)"
     assert "--allow-inconclusive" in arguments
-    assert (done.stdout, (folder / "summary").read_text()) == ("::error::x\n", "comment\n")
-    assert not (folder / "pwned").exists()
+    assert "" not in arguments
+    assert (done.stdout, (tmp_path / "summary").read_text()) == ("::error::x\n", "comment\n")
+    assert not list(tmp_path.rglob("pwned"))
 
 
 def test_the_scripts_use_options_that_the_gate_has():

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import selectors
+import shutil
 import socket
 import struct
+import tarfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,11 +17,14 @@ from pathlib import Path
 from docker.models.containers import Container
 
 from bench.case import UsageError
-from bench.gate.line import Pipe
+from bench.gate.kernel import Standing, Usage, find_tree, read_standing, read_usage
+from bench.gate.pipe import Pipe
+from bench.gate.reference import WORKER, Source, hash_files
 from bench.gate.verdict import Side
 from bench.launch.containers import (
     DATA,
     FAULTS,
+    HARNESS,
     CannotStart,
     Containers,
     attach,
@@ -56,15 +62,16 @@ def choose_gpu(variables: Mapping[str, str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """An image with this project in it."""
+    """An image with this project in it, and with an environment of its own."""
 
     side: Side
     containers: Containers
+    harness: Path | None = None  # takes the place of its bench/, read-only
 
     def start(self, log: Path, data: Path | None) -> Pipe:
         """Raises UsageError where the engine starts no container, e.g. for want of the GPU's runtime."""
         try:
-            container = replace(self.containers, data=data).create(["-m", "bench.gate.worker"])
+            container = replace(self.containers, data=data, harness=self.harness).create(WORKER)
             try:
                 return ContainerPipe(container, log)
             except BaseException:
@@ -76,6 +83,27 @@ class Image:
 
     def locate(self, data: Path | None) -> str | None:
         return None if data is None else DATA
+
+    def copy_harness(self, to: Path) -> Path:
+        """Raises UsageError where the engine does not give it."""
+        try:
+            container = self.containers.create(WORKER)  # is never started
+            try:
+                pieces, _ = container.get_archive(HARNESS)
+                with tarfile.open(fileobj=io.BytesIO(b"".join(pieces))) as archive:
+                    archive.extractall(to.with_suffix(".tar"), filter="data")
+            finally:
+                remove_container(container)
+        except (CannotStart, tarfile.TarError, *FAULTS) as error:
+            raise UsageError(f"the engine does not give {HARNESS} of {self.side.name}: {error}; is it an image of this project?") from None
+        # as of a folder: times are not copied
+        return shutil.copytree(to.with_suffix(".tar") / "bench", to, copy_function=shutil.copyfile, ignore=shutil.ignore_patterns("__pycache__"))
+
+    def lay_out(self, harness: Path, place: Path, *, own_environment: bool) -> Source:  # noqa: ARG002  # an image has no other environment
+        return replace(self, harness=harness)
+
+    def hash_contents(self) -> str:
+        return self.side.identity if self.harness is None else f"{self.side.identity} {hash_files(self.harness)}"
 
 
 class ContainerPipe:
@@ -90,6 +118,7 @@ class ContainerPipe:
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._socket, selectors.EVENT_READ)
         self._frames = b""
+        self._worker: int | None = None
 
     def write(self, data: bytes) -> None:
         self._socket.sendall(data)
@@ -117,6 +146,24 @@ class ContainerPipe:
                 with self._log.open("ab") as log:
                     log.write(content)
         return out
+
+    def read_usage(self) -> Usage | None:
+        pid = self._find_worker()
+        return None if pid is None else read_usage(pid)
+
+    def read_standing(self) -> Standing | None:
+        pid = self._find_worker()
+        return None if pid is None else read_standing(pid)
+
+    def _find_worker(self) -> int | None:
+        """The worker's number outside of its container. None where the engine's machine is another one, as a virtual one is."""
+        if self._worker is None and self._container.id is not None:
+            with contextlib.suppress(*FAULTS, IndexError):
+                self._container.reload()
+                init = self._container.attrs["State"]["Pid"]  # the engine's, because all our containers have one
+                if self._container.id in Path(f"/proc/{init}/cgroup").read_text():
+                    self._worker = [*find_tree(init)][1]
+        return self._worker
 
     def explain_end(self) -> str:
         try:

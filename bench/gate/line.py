@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
 import re
-import selectors
-import signal
-import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 from enum import StrEnum
 from itertools import pairwise
-from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from pydantic import ValidationError
 
-from bench.case import Outcome, Quantity
+from bench.case import Outcome
+from bench.gate.kernel import Standing, Usage, count_wait, read_own_wait
+from bench.gate.pipe import Pipe
 from bench.gate.protocol import (
     MAX_BYTES,
     MAX_LINE_BYTES,
@@ -39,6 +37,9 @@ from bench.gate.protocol import (
     Score,
     Scored,
     Timed,
+    Trained,
+    Warm,
+    Warmed,
     Welcome,
     encode,
     read_answer,
@@ -46,8 +47,11 @@ from bench.gate.protocol import (
 from bench.report.markdown import clean_text
 
 A = TypeVar("A", bound=Answer)
-CLOCK_SLACK = 0.05  # s by which a round may be longer on the worker's clock than on the gate's, which starts earlier and stops later
-SHORTEST = 1e-8  # s; no round and no epoch ends sooner
+SHORTEST = 1e-8  # s; no epoch ends sooner
+REST = 0.002  # s of CPU time that a worker may take between its rounds; an honest one takes less than 0.0001, to write and to read a line
+SPIN = 0.02  # s more for each thread beside the first: OpenMP's spin before they sleep, of which 0.012 was measured
+SPARE = 1.1  # times as many cores as a case has threads: what an interpreter's own threads may take beside them
+TICK = 0.01  # s; ended children are accounted for in such steps
 LARGEST = 1e15  # of a metric or a loss: differences and ratios of such numbers are still finite
 MAX_CASES = 10_000
 MAX_ID = 300  # characters of a case id
@@ -76,74 +80,37 @@ class WorkerFault(Exception):
         self.kind, self.reason, self.outcome = kind, reason, outcome
 
 
-class Pipe(Protocol):
-    """Bytes to and from a worker, wherever it runs."""
+@dataclass(frozen=True, slots=True)
+class TimedRound:
+    """A round as the gate saw it."""
 
-    def write(self, data: bytes) -> None:
-        """Raises OSError when the worker is gone."""
-
-    def read(self, timeout: float) -> bytes | None:
-        """What has come, b"" at the end, None when nothing came yet; it waits `timeout` seconds at most."""
-
-    def explain_end(self) -> str:
-        """How the worker ended."""
-
-    def close(self) -> None:
-        """Ends the worker, whatever it is doing; nothing of it is left."""
-
-
-class ProcessPipe:
-    """A worker in a process group of its own on this machine."""
-
-    def __init__(self, command: Sequence[str], folder: Path, environment: Mapping[str, str], log: Path) -> None:
-        self._log = log
-        with log.open("ab") as errors:
-            self._process = subprocess.Popen(
-                command, cwd=folder, env=dict(environment), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, bufsize=0, start_new_session=True
-            )
-        assert self._process.stdin is not None  # noqa: S101  # both are pipes
-        assert self._process.stdout is not None  # noqa: S101
-        self._to, self._from = self._process.stdin, self._process.stdout
-        self._selector = selectors.DefaultSelector()
-        self._selector.register(self._from, selectors.EVENT_READ)
-
-    def write(self, data: bytes) -> None:
-        self._to.write(data)
-
-    def read(self, timeout: float) -> bytes | None:
-        return os.read(self._from.fileno(), 1 << 16) if self._selector.select(timeout) else None
-
-    def explain_end(self) -> str:
-        try:
-            code = self._process.wait(5)
-        except subprocess.TimeoutExpired:
-            return "closed its line and went on"
-        lines = [line for line in self._log.read_text(errors="replace").splitlines() if line.strip()]
-        last = f": {lines[-1].strip()[:300]}" if lines else ""
-        return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}{last}"
-
-    def close(self) -> None:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
-        self._selector.close()
-        with contextlib.suppress(BrokenPipeError):
-            self._to.close()
-        self._from.close()
+    seconds: float  # from the request to the answer
+    waited: float | None  # of these, how long others had the core; None where the kernel does not say
+    samples: int  # the worker's own word, which `bench.gate.samples` checks
+    standing: Standing | None  # of the worker, when it had answered
 
 
 class Line:
     """One worker. Every method raises WorkerFault for a worker that hangs, dies, fails or cannot be believed.
 
     silence: seconds without an answer or a sign of life after which it counts as hung. deadline: on the monotonic clock; signs of life
-    keep no request going for longer than `silence` after it. Use it in a `with` block.
+    keep no request going for longer than `silence` after it. on_cpu: a case's work is its process's own, and not a device's. Use it in a
+    `with` block.
+
+    A round lasts from its request to its answer on the gate's clock. The worker is not asked how long it took, so there is nothing to
+    check against anything; what the pipe costs is part of the rounds of both sides alike, and nothing that a worker could influence is
+    taken off for it.
     """
 
-    def __init__(self, pipe: Pipe, silence: float, report: Callable[[str], None] | None = None, deadline: float = math.inf) -> None:
-        self._pipe, self._silence, self._report, self._deadline = pipe, silence, report, deadline
+    def __init__(
+        self, pipe: Pipe, silence: float, report: Callable[[str], None] | None = None, deadline: float = math.inf, *, on_cpu: bool = True
+    ) -> None:
+        self._pipe, self._silence, self._report, self._deadline, self._on_cpu = pipe, silence, report, deadline, on_cpu
         self._until = math.inf  # for the answer to the request that was posted last
         self._pending = b""
-        self._last_end = -math.inf
+        self._arrived = 0.0  # when the last piece of an answer was there, on the monotonic clock
+        self._threads = 1
+        self._resting: Usage | None = None  # what the worker had used up when it last answered
 
     def __enter__(self) -> Line:
         return self
@@ -155,18 +122,20 @@ class Line:
             self._pipe.close()
 
     def post(self, request: Request) -> None:
-        """Sends a request; `collect` gets its answer."""
+        """Sends a request; `collect` gets its answer. Refuses an answer that is there already."""
+        if self._pending or self._receive(0.0):
+            raise WorkerFault(FaultKind.CHEATED, "spoke before it was asked")
         self._until = max(self._deadline, time.monotonic()) + self._silence
         try:
             self._pipe.write(encode(request))
         except OSError:
             raise WorkerFault(FaultKind.DIED, self._explain_end()) from None
 
-    def collect(self, expected: type[A]) -> A:
-        """The answer to the request that was posted last."""
+    def collect(self, expected: type[A], *, silent: bool = False) -> A:
+        """The answer to the request that was posted last. `silent`: no sign of life may come before it."""
         while True:
             answer = self._parse(self._read_line())
-            if isinstance(answer, Alive):
+            if isinstance(answer, Alive) and not silent:
                 if self._report is not None:
                     self._report(clean_text(answer.note, 100))
             elif isinstance(answer, Failed):
@@ -214,35 +183,65 @@ class Line:
         ):
             if asked != got:
                 raise WorkerFault(FaultKind.CHEATED, f"was asked for {name} {asked} and opened {got}")
+        self._threads = opened.comparability.threads or 1
         return opened
 
-    def time_round(self, steps: int) -> Timed:
-        """One round. Refuses times that run backwards, and more time than has passed here."""
-        asked = time.monotonic()
-        timed = self.ask(Round(steps=steps), Timed)
-        passed, seconds = time.monotonic() - asked, timed.ended - timed.began
-        if seconds <= 0 or timed.began < self._last_end:
-            raise WorkerFault(FaultKind.CHEATED, f"its clock runs backwards: round from {timed.began:g} to {timed.ended:g} after {self._last_end:g} s")
-        if timed.queued > seconds - SHORTEST:
-            raise WorkerFault(FaultKind.CHEATED, f"says that it waited {timed.queued:g} s for a core in a round of {seconds:g} s")
-        if seconds > passed + CLOCK_SLACK:
-            raise WorkerFault(FaultKind.CHEATED, f"says that a round took {seconds:g} s of which only {passed:g} s passed here; does its clock count seconds?")
-        self._last_end = timed.ended
-        return timed
+    def open(self, request: Open) -> Opened:
+        """Posts and collects an Open."""
+        self.post(request)
+        return self.collect_opened(request)
 
-    def read_peaks(self) -> Mapping[str, Quantity]:
-        """Its peaks of memory [bytes]. Refuses sizes that no memory has, and a worker that leaves its resident memory out."""
-        peaks = self.ask(Memory(), Peaks).peaks
+    def warm(self, request: Warm) -> Warmed:
+        """Rests from then on: what it computes outside a round is not its turn."""
+        warmed = self.ask(request, Warmed)
+        self._resting = self._pipe.read_usage()
+        return warmed
+
+    def time_round(self, steps: int) -> TimedRound:
+        """One round, timed here. Refuses a worker that computed out of turn, on more cores than its case has threads, or unseen."""
+        before = self._end_rest()
+        asked = time.monotonic()
+        self.post(Round(steps=steps))
+        # a line that wakes the gate while the worker computes would count as the gate's own wait for a core
+        samples = self.collect(Timed, silent=True).samples
+        seconds = self._arrived - asked
+        after = self._resting = self._pipe.read_usage()
+        waited: float | None = None
+        if before is not None and after is not None:
+            waited = count_wait(before, after, seconds) if self._on_cpu else 0.0  # a device works on while its process waits
+            ran = after.ran - before.ran
+            if self._on_cpu and ran > SPARE * self._threads * seconds + TICK:
+                cores = f"{ran / seconds:.2g} cores" if seconds > TICK else f"{ran:.2g} s of CPU time in {seconds:.2g} s"
+                raise WorkerFault(FaultKind.CHEATED, f"took {cores} in a round of a case with {self._threads} thread{'s' * (self._threads > 1)}")
+        elif before is not None:
+            raise WorkerFault(FaultKind.CHEATED, "has hidden itself from the kernel's accounts")
+        return TimedRound(seconds, waited, samples, self._pipe.read_standing())
+
+    def _end_rest(self) -> Usage | None:
+        now = self._pipe.read_usage()
+        if now is not None and self._resting is not None and (worked := now.ran - self._resting.ran) > REST + SPIN * (self._threads - 1):
+            raise WorkerFault(FaultKind.CHEATED, f"computed for {worked:.2g} s of CPU time after its answer, in the other side's turn")
+        return now
+
+    def read_peaks(self) -> Peaks:
+        """Its peaks of memory [bytes] over the rounds. Refuses sizes that no memory has, and a worker that leaves its resident memory out."""
+        self._end_rest()
+        found = self.ask(Memory(), Peaks)
+        peaks = found.peaks
         if "rss_peak" not in peaks:
             raise WorkerFault(FaultKind.CHEATED, "gave no rss_peak, nor why it could not")
         for name, peak in peaks.items():
             if peak.value is not None and not 0 <= peak.value <= MAX_BYTES:
                 raise WorkerFault(FaultKind.CHEATED, f"says that its {clean_text(name, 50)} was {peak.value:g} bytes")
-        return peaks
+        return found
 
-    def score(self, seed: int) -> Scored:
-        """One training, scored. Refuses numbers too large to subtract, and losses whose times are missing or run backwards."""
-        scored = self.ask(Score(seed=seed), Scored)
+    def score(self) -> Scored:
+        """One training, scored; its seconds are the gate's. Refuses numbers too large to subtract, and losses whose times are missing or run
+        backwards."""
+        before, asked = self._pipe.read_usage(), time.monotonic()
+        self.ask(Score(), Trained)
+        took, after = self._arrived - asked, self._pipe.read_usage()
+        scored = self.collect(Scored)
         values = [q.value for q in scored.quality.values()] + [draw for draws in scored.draws.values() for draw in draws] + list(scored.watched)
         if any(value is not None and abs(value) > LARGEST for value in values):
             raise WorkerFault(FaultKind.CHEATED, f"gives a metric or a loss beyond {LARGEST:g}")
@@ -250,7 +249,12 @@ class Line:
             raise WorkerFault(FaultKind.CHEATED, f"gives {len(scored.watched)} losses and {len(scored.seconds)} times for them")
         if any(later <= earlier for earlier, later in pairwise((SHORTEST, *scored.seconds))) or (scored.seconds and scored.seconds[-1] > LARGEST):
             raise WorkerFault(FaultKind.CHEATED, "gives times of epochs that do not increase from zero")
-        return scored
+        if not scored.seconds:
+            return scored
+        if self._on_cpu and before is not None and after is not None:
+            took -= count_wait(before, after, took)
+        # how the time of a training is spread over its epochs is the worker's word; how long all of it took is not
+        return scored.model_copy(update={"seconds": [each * took / scored.seconds[-1] for each in scored.seconds]})
 
     def _explain_end(self) -> str:
         try:
@@ -278,10 +282,13 @@ class Line:
         return line
 
     def _receive(self, timeout: float) -> bytes | None:
+        waited = read_own_wait()
         try:
             return self._pipe.read(timeout)
         except OSError:
             return b""
+        finally:  # the gate may have waited for a core itself before it could look at what was there
+            self._arrived = time.monotonic() - (read_own_wait() - waited)
 
     def _parse(self, line: bytes) -> Answer:
         try:

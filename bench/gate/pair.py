@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import TypeVar
 
 from bench.case import Outcome, Quantity
-from bench.gate.line import MAX_REASON, FaultKind, Line, WorkerFault
+from bench.gate.line import MAX_REASON, FaultKind, Line, TimedRound, WorkerFault
 from bench.gate.protocol import Open, Opened, Scored, Warm, Warmed
 from bench.gate.reference import Source
+from bench.gate.samples import check_samples, check_weights
 from bench.gate.statistics import value_pair
+from bench.profiles import Profile
 from bench.record import Comparability
 from bench.report.markdown import clean_text
 
@@ -50,7 +52,14 @@ class PairFault(Exception):
 
 
 class Mismatch(Exception):
-    """The two sides are not the same case under the same conditions. The message names what differs."""
+    """The two sides are not the same case under the same conditions. The message names what differs.
+
+    refused: somebody must have done that on purpose.
+    """
+
+    def __init__(self, reason: str, *, refused: bool = False) -> None:
+        super().__init__(reason)
+        self.refused = refused
 
 
 class DoNotFit(Exception):
@@ -62,7 +71,7 @@ class PairPlan:
     """What every launch pair of a session shares."""
 
     sources: Mapping[SideName, Source]
-    profile: str
+    profile: Profile
     data: Path | None
     seed: int
     logs: Path
@@ -72,16 +81,30 @@ class PairPlan:
     silence: float
     across_environments: bool
     report: Callable[[str], None]
+    borrowed: bool = False  # the candidate is run by a bench/ that is not its own
     deadline: float = math.inf  # on the monotonic clock: when the budget ends
 
 
 @dataclass(slots=True)
 class Pair:
-    """What one launch pair showed. `seconds`: per sample, round by round."""
+    """What one launch pair showed."""
 
-    seconds: dict[SideName, list[float]] = field(default_factory=lambda: {A: [], B: []})
+    rounds: dict[SideName, list[TimedRound]] = field(default_factory=lambda: {A: [], B: []})
+    steps: dict[SideName, int] = field(default_factory=dict)  # of a round
     peaks: dict[SideName, Mapping[str, Quantity]] = field(default_factory=dict)
+    trained: dict[SideName, bool] = field(default_factory=dict)  # whether the rounds changed any weight
     opened: dict[SideName, Opened] = field(default_factory=dict)
+
+    @property
+    def untold(self) -> list[SideName]:
+        """The sides of which the kernel did not say how long their worker waited for a core."""
+        return [side for side in (A, B) if any(each.waited is None for each in self.rounds[side])]
+
+    @property
+    def seconds(self) -> dict[SideName, list[float]]:
+        """Per sample, round by round, less what others took of the core; nothing less where that is not known of both sides."""
+        told = not self.untold
+        return {side: [(each.seconds - (each.waited or 0.0) * told) / each.samples for each in self.rounds[side]] for side in (A, B)}
 
     @property
     def value(self) -> float:
@@ -105,9 +128,11 @@ def _measure_together(case: str, plan: PairPlan, coin: random.Random) -> Pair:
             return pair
         warmed = _warm(plan, lines, _toss(coin))
         steps = max(side.steps for side in warmed.values())
+        pair.steps = dict.fromkeys((A, B), steps)
         for _ in range(plan.rounds):
-            _on_each({side: lines[side] for side in _toss(coin)}, lambda side, line: pair.seconds[side].append(_time(line, steps)))
-        pair.peaks |= _on_each(lines, lambda _, line: line.read_peaks())
+            _on_each({side: lines[side] for side in _toss(coin)}, lambda side, line: pair.rounds[side].append(line.time_round(steps)))
+        _read_peaks(pair, lines)
+        _check_work(pair)
         return pair
 
 
@@ -119,9 +144,9 @@ def _measure_alone(case: str, plan: PairPlan, coin: random.Random) -> Pair:
             with start_line(plan, side, case) as line:
                 pair.opened |= open_case(case, plan, {side: line})
                 if pair.opened[side].timed:
-                    warmed = line.ask(Warm(round_seconds=plan.round_seconds, max_seconds=plan.warm_up_seconds), Warmed)
-                    pair.seconds[side] = [_time(line, warmed.steps) for _ in range(plan.rounds)]
-                    pair.peaks[side] = line.read_peaks()
+                    pair.steps[side] = line.warm(Warm(round_seconds=plan.round_seconds, max_seconds=plan.warm_up_seconds)).steps
+                    pair.rounds[side] = [line.time_round(pair.steps[side]) for _ in range(plan.rounds)]
+                    _read_peaks(pair, {side: line})
         except WorkerFault as fault:
             faults[side] = fault
         except PairFault as fault:
@@ -129,7 +154,27 @@ def _measure_alone(case: str, plan: PairPlan, coin: random.Random) -> Pair:
     if faults:
         raise PairFault(faults)
     check_alike(pair.opened[A], pair.opened[B], across_environments=plan.across_environments)
+    if pair.steps:
+        _check_work(pair)
     return pair
+
+
+def _read_peaks(pair: Pair, lines: Mapping[SideName, Line]) -> None:
+    for side, found in _on_each(lines, lambda _, line: line.read_peaks()).items():
+        pair.peaks[side], pair.trained[side] = found.peaks, found.changed
+
+
+def _check_work(pair: Pair) -> None:
+    """Raises PairFault for a candidate that did less in its rounds than it says, and Mismatch where the sides did not run alike."""
+    try:
+        check_samples((pair.opened[A], pair.opened[B]), (pair.steps[A], pair.steps[B]), (pair.rounds[A], pair.rounds[B]))
+        check_weights(pair.trained[A], pair.trained[B])
+    except WorkerFault as fault:
+        raise PairFault({B: fault}) from None
+    standings = {side: {each.standing for each in pair.rounds[side]} for side in (A, B)}
+    if standings[A] != standings[B]:
+        shown = "; ".join(f"{side}: {' or '.join(sorted(map(str, found)))}" for side, found in standings.items())
+        raise Mismatch(f"the system did not treat the workers alike: {shown}", refused=True)
 
 
 def score_pair(case: str, plan: PairPlan, seeds: Sequence[int], coin: random.Random, *, alone: bool) -> dict[SideName, list[Scored]]:
@@ -140,16 +185,26 @@ def score_pair(case: str, plan: PairPlan, seeds: Sequence[int], coin: random.Ran
             with ExitStack() as stack:
                 one = start_lines(plan, case, stack, (side,))
                 open_case(case, plan, one)
-                scores[side] = [_on_each(one, lambda _, line: line.score(seed))[side] for seed in seeds]  # noqa: B023
+                scores[side] = [_on_each(one, lambda side, line: _score(case, plan, side, line, seed))[side] for seed in seeds]  # noqa: B023
         return scores
     with ExitStack() as stack:
         lines = start_lines(plan, case, stack)
         open_case(case, plan, lines)
         for seed in seeds:
-            found = _on_each({side: lines[side] for side in _toss(coin)}, lambda _, line: line.score(seed))  # noqa: B023
+            found = _on_each({side: lines[side] for side in _toss(coin)}, lambda side, line: _score(case, plan, side, line, seed))  # noqa: B023
             for side, scored in found.items():
                 scores[side].append(scored)
     return scores
+
+
+def _score(case: str, plan: PairPlan, side: SideName, line: Line, seed: int) -> Scored:
+    if seed != plan.seed:  # with which the case is open
+        line.open(_ask_for(case, plan, side, seed))
+    return line.score()
+
+
+def _ask_for(case: str, plan: PairPlan, side: SideName, seed: int) -> Open:
+    return Open(case=case, profile=plan.profile.name, data=plan.sources[side].locate(plan.data), seed=seed)
 
 
 def start_line(plan: PairPlan, side: SideName, case: str) -> Line:
@@ -159,7 +214,7 @@ def start_line(plan: PairPlan, side: SideName, case: str) -> Line:
         pipe = plan.sources[side].start(log, plan.data)
     except OSError as error:  # as the errors of requests, and so of an engine's answers, are too
         raise WorkerFault(FaultKind.UNREACHABLE, clean_text(f"cannot be started: {error}", MAX_REASON)) from None
-    return Line(pipe, plan.silence, plan.report, plan.deadline)
+    return Line(pipe, plan.silence, plan.report, plan.deadline, on_cpu=plan.profile.device == "cpu")
 
 
 def start_lines(plan: PairPlan, case: str, stack: ExitStack, sides: Sequence[SideName] = (A, B)) -> dict[SideName, Line]:
@@ -173,9 +228,7 @@ def open_case(case: str, plan: PairPlan, lines: Mapping[SideName, Line]) -> dict
     locks = {welcome.lock_sha256 for welcome in welcomes.values()}
     if len(locks) > 1 and not plan.across_environments:
         raise Mismatch("the sides ask for different packages (docker/cpu/requirements.txt differs); --across-environments judges code and packages together")
-    requests = {
-        side: Open(case=case, profile=plan.profile, data=plan.sources[side].locate(plan.data), seed=plan.seed) for side in lines
-    }
+    requests = {side: _ask_for(case, plan, side, plan.seed) for side in lines}
     _on_each(lines, lambda side, line: line.post(requests[side]))
     opened = _on_each(lines, lambda side, line: line.collect_opened(requests[side]))
     if len(opened) == 2:
@@ -204,17 +257,12 @@ def _warm(plan: PairPlan, lines: Mapping[SideName, Line], order: Sequence[SideNa
     request = Warm(round_seconds=plan.round_seconds, max_seconds=plan.warm_up_seconds)
 
     def warm(side: SideName, line: Line) -> Warmed:
-        warmed = line.ask(request, Warmed)
+        warmed = line.warm(request)
         if side is order[0] and warmed.free_bytes < HEADROOM * warmed.held_bytes:
             raise DoNotFit(f"one worker holds {warmed.held_bytes / 1e9:.1f} GB and {warmed.free_bytes / 1e9:.1f} GB are free")
         return warmed
 
     return _on_each({side: lines[side] for side in order}, warm)
-
-
-def _time(line: Line, steps: int) -> float:
-    timed = line.time_round(steps)
-    return (timed.ended - timed.began - timed.queued) / timed.samples
 
 
 def _toss(coin: random.Random) -> tuple[SideName, SideName]:

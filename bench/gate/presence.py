@@ -9,6 +9,10 @@ from bench.gate.line import FaultKind, WorkerFault
 from bench.gate.pair import A, B, SideName
 from bench.gate.verdict import Finding, FindingKind, GateVerdict
 
+OWN_HARNESS = (
+    "the candidate's bench/ differs from the reference's, which ran it, so that its models may want what only its own has; merge the change of"
+    " bench/ first, or trust it: --own-harness"
+)
 BROKEN = (FaultKind.HUNG, FaultKind.DIED, FaultKind.NEVER_STARTED, FaultKind.FAILED)  # about the code; the other kinds are about what is around it
 
 
@@ -19,22 +23,29 @@ def judge_presence(reference: Sequence[str], candidate: Sequence[str]) -> list[F
     return gone + new
 
 
-def judge_faults(case: str, faults: Mapping[SideName, WorkerFault]) -> Finding:
+def judge_faults(case: str, faults: Mapping[SideName, WorkerFault], *, borrowed: bool = False) -> Finding:
     """What it means that these sides could not be measured. A case that breaks on the candidate alone is a regression.
 
-    faults: the last fault of every side that had one at all. A reference that failed once does not show that it runs.
+    faults: the last fault of every side that had one at all. A reference that failed once does not show that it runs. borrowed: the
+    candidate was run by a bench/ that is not its own, and may be broken by that alone.
     """
     reason = "; ".join(f"{side} {_describe(fault)}" for side, fault in faults.items())
     if all(fault.outcome is Outcome.UNSUPPORTED for fault in faults.values()) and len(faults) == 2:
         return _find(case, GateVerdict.EQUIVALENT, f"unsupported on both sides: {faults[B].reason}")
+    if A not in faults and borrowed and _may_miss_its_harness(faults[B]):
+        return _find(case, GateVerdict.NOT_COMPARABLE, f"{reason}; {OWN_HARNESS}", refused=True)
     if A not in faults and faults[B].kind in BROKEN:
         return _find(case, GateVerdict.REGRESSED, f"{reason}; the reference runs")
-    return _find(case, GateVerdict.NOT_COMPARABLE, reason)
+    return _find(case, GateVerdict.NOT_COMPARABLE, reason, refused=any(fault.kind is FaultKind.CHEATED for fault in faults.values()))
 
 
-def judge_mismatch(case: str, reason: str) -> Finding:
+def judge_mismatch(case: str, reason: str, *, refused: bool = False) -> Finding:
     """Two sides that do not do the same."""
-    return _find(case, GateVerdict.NOT_COMPARABLE, reason)
+    return _find(case, GateVerdict.NOT_COMPARABLE, reason, refused=refused)
+
+
+def _may_miss_its_harness(fault: WorkerFault) -> bool:
+    return fault.kind is FaultKind.NEVER_STARTED or (fault.kind is FaultKind.FAILED and fault.outcome is Outcome.CRASH)
 
 
 def _describe(fault: WorkerFault) -> str:
@@ -42,5 +53,6 @@ def _describe(fault: WorkerFault) -> str:
     return f"{what}: {fault.reason}"
 
 
-def _find(case: str, verdict: GateVerdict, reason: str) -> Finding:
-    return Finding(case_id=case, kind=FindingKind.PRESENCE, verdict=verdict, reason=reason[:2000], estimate=Quantity.missing("", reason[:500]))
+def _find(case: str, verdict: GateVerdict, reason: str, *, refused: bool = False) -> Finding:
+    absent = Quantity.missing("", reason[:500])
+    return Finding(case_id=case, kind=FindingKind.PRESENCE, verdict=verdict, reason=reason[:2000], estimate=absent, refused=refused)

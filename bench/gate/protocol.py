@@ -1,7 +1,8 @@
 """What the gate and its workers say to each other: one JSON object a line, over the worker's standard input and output.
 
-A worker is a process in the checkout that is measured, so the two ends may come from different commits. Change a message and raise
-PROTOCOL; a worker of another protocol is not compared with.
+A worker runs the code that is measured, so what it says is that code's own word: no message holds a duration that the gate could
+take from the kernel or from its own clock. The two ends may come from different commits. Change a message and raise PROTOCOL; a worker
+of another protocol is not compared with.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from bench.case import Outcome, Preset, Quantity
 from bench.record import Comparability
 
-PROTOCOL = 1
+PROTOCOL = 2
 MAX_LINE_BYTES = 16 << 20
 MAX_BYTES = 1 << 60  # of memory; beyond it, arithmetic on a stranger's number could overflow
 MAX_STEPS, MAX_SAMPLES = 10**9, 10**15  # of a round
@@ -70,10 +71,9 @@ class Memory(_Message):
 
 
 class Score(_Message):
-    """Train by the whole recipe with this seed and score. Answered by Scored."""
+    """Train by the whole recipe with the seed that the case was opened with, and score. Answered by Trained, then by Scored."""
 
     kind: Literal["score"] = "score"
-    seed: int
 
 
 class Bye(_Message):
@@ -126,27 +126,30 @@ class Warmed(_Message):
 
 
 class Timed(_Message):
-    """One round by the worker's monotonic clock [s]. `queued`: how much of it the worker was ready to run and others had the core."""
+    """One round is over. How long it took, the gate measures itself."""
 
     kind: Literal["timed"] = "timed"
-    began: float
-    ended: float
-    queued: float = Field(default=0.0, ge=0)
     samples: int = Field(gt=0, le=MAX_SAMPLES)
 
 
 class Peaks(_Message):
-    """allocated_peak, reserved_peak and rss_peak [bytes]; missing ones say why."""
+    """allocated_peak, reserved_peak and rss_peak [bytes]; missing ones say why. `changed`: whether the rounds changed any weight."""
 
     kind: Literal["peaks"] = "peaks"
     peaks: Mapping[str, Quantity]
+    changed: bool
+
+
+class Trained(_Message):
+    """The training is over, the scoring begins."""
+
+    kind: Literal["trained"] = "trained"
 
 
 class Scored(_Message):
     """Quality after one training. `draws` holds the metric on each bootstrap resample, None where it is undefined there; both sides
     resample the same groups, so draws with the same index belong together. `watched` is the validation loss (training loss where
-    there is no such split) at the end of each epoch, `seconds` [s] when that was, less the share of the training in which others had
-    the core."""
+    there is no such split) at the end of each epoch, `seconds` [s] when that was; how long all of it took, the gate measures itself."""
 
     kind: Literal["scored"] = "scored"
     quality: Mapping[str, Quantity]
@@ -170,7 +173,7 @@ class Alive(_Message):
     note: str = ""
 
 
-Answer = Welcome | Cases | Opened | Warmed | Timed | Peaks | Scored | Failed | Alive
+Answer = Welcome | Cases | Opened | Warmed | Timed | Peaks | Trained | Scored | Failed | Alive
 
 _requests: TypeAdapter[Request] = TypeAdapter(Annotated[Request, Field(discriminator="kind")])
 _answers: TypeAdapter[Answer] = TypeAdapter(Annotated[Answer, Field(discriminator="kind")])

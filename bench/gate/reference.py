@@ -11,16 +11,17 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
 from bench.case import UsageError
-from bench.gate.line import Pipe, ProcessPipe
+from bench.gate.pipe import Pipe, ProcessPipe
 from bench.gate.verdict import Side
 from bench.measure.machine import identify_environment
 
-WORKER = ("-m", "bench.gate.worker")
+WORKER = ("-m", "bench.gate.start")
+JUDGED = ("models", "datasets")  # what comes from a side; bench/ is the reference's
 ROOMS = ("bench", "models", "datasets", "docker/cpu/requirements.txt")  # what decides how a checkout behaves
 IMAGE = re.compile(r"(?:[\w./:-]+@)?sha256:[0-9a-f]{64}")
 
@@ -38,18 +39,46 @@ class Source(Protocol):
     def locate(self, data: Path | None) -> str | None:
         """The data folder's name inside the worker."""
 
+    def copy_harness(self, to: Path) -> Path:
+        """Its bench/, copied to that place, which is returned. Nothing is written there later."""
+
+    def lay_out(self, harness: Path, place: Path, *, own_environment: bool) -> Source:
+        """The same side, whose workers are run by that copy of a bench/. place: does not exist yet, and may be used."""
+
+    def hash_contents(self) -> str:
+        """Of the files that its workers run."""
+
 
 @dataclass(frozen=True, slots=True)
 class Checkout:
-    """A folder with this project in it."""
+    """A folder with this project in it. Workers start in `place`, where only the harness and what is judged can be imported."""
 
     side: Side
     folder: Path
+    place: Path | None = None
+    python: str = sys.executable
 
     def start(self, log: Path, data: Path | None) -> Pipe:  # noqa: ARG002  # a process sees every folder
+        # the interpreter's own variables could bring modules of anybody's along
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+        return ProcessPipe([self.python, *WORKER], self.place or self.folder, environment, log)
+
+    def copy_harness(self, to: Path) -> Path:
+        # times are not copied: byte code that was kept of other sources must look old
+        return shutil.copytree(self.folder / "bench", to, copy_function=shutil.copyfile, ignore=shutil.ignore_patterns("__pycache__"))
+
+    def lay_out(self, harness: Path, place: Path, *, own_environment: bool) -> Source:
+        shutil.copytree(harness, place / "bench", copy_function=shutil.copyfile)
+        for room in JUDGED:
+            (place / room).symlink_to(self.folder / room)
+        for lock in self.folder.glob("docker/*/requirements.txt"):
+            (target := place / lock.relative_to(self.folder)).parent.mkdir(parents=True)
+            shutil.copyfile(lock, target)
         own = self.folder / ".venv" / "bin" / "python"
-        environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONSAFEPATH", "PYTHONHOME")}
-        return ProcessPipe([str(own) if own.exists() else sys.executable, *WORKER], self.folder, environment, log)
+        return replace(self, place=place, python=str(own) if own_environment and own.exists() else sys.executable)
+
+    def hash_contents(self) -> str:
+        return _hash_rooms(self.place or self.folder)
 
     def locate(self, data: Path | None) -> str | None:
         return None if data is None else str(data.resolve())
@@ -151,10 +180,13 @@ def _find_top(folder: Path) -> Path | None:
 
 
 def _hash_rooms(folder: Path) -> str:
+    return hashlib.sha256("".join(room + hash_files(folder / room) for room in ROOMS).encode()).hexdigest()
+
+
+def hash_files(start: Path) -> str:
+    """sha256 over the names and the contents of all files below a folder, or of one file; byte code is no content."""
     digest = hashlib.sha256()
-    for room in ROOMS:
-        start = folder / room
-        for path in sorted(start.rglob("*")) if start.is_dir() else [start]:
-            if path.is_file() and path.suffix != ".pyc":
-                digest.update(str(path.relative_to(folder)).encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
+    for path in sorted(start.rglob("*")) if start.is_dir() else [start]:
+        if path.is_file() and path.suffix != ".pyc":
+            digest.update(str(path.relative_to(start)).encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()

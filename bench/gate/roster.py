@@ -31,7 +31,7 @@ def call_roster(plan: PairPlan, preset: Preset, select: str) -> Roster:
     empty = {side: fault.reason for side, fault in faults.items() if fault.outcome is Outcome.SKIPPED}  # has no such case, and says so
     broken = {side: fault for side, fault in faults.items() if side not in empty}
     if broken:
-        return Roster(findings=[judge_faults(EVERY_CASE, broken)])
+        return Roster(findings=[judge_faults(EVERY_CASE, broken, borrowed=plan.borrowed)])
     ids |= dict.fromkeys(empty, ())
     if not ids[A] and not ids[B]:
         reason = next(iter(empty.values()), f"neither side has a case of preset {preset} that matches select={select!r}")

@@ -22,7 +22,7 @@ from bench.gate.protocol import Opened, Scored
 from bench.gate.quality import Metric, judge_groups, judge_omission, judge_seeds, judge_time_to_quality
 from bench.gate.roster import call_roster
 from bench.gate.statistics import CONFIRM, SCREEN, NotARatio, Stage, TooFewPairs, needed_pairs
-from bench.gate.verdict import Finding, FindingKind, GateReport, GateVerdict, Values, decide, distrust, looks_slower
+from bench.gate.verdict import Finding, FindingKind, GateReport, GateVerdict, Values, decide, distrust, looks_slower, refuse_all
 from bench.measure.machine import identify_machine
 from bench.profiles import Profile
 
@@ -102,6 +102,7 @@ class GateSession:
         notes = self._note_load(self._options.profile)
         findings: list[Finding] = []
         if not faults:
+            contents = self._hash_sides()
             self._start_budget()
             self._display.note("asking both sides for their cases")
             roster = call_roster(self._plan, self._options.preset, self._options.select)
@@ -111,19 +112,30 @@ class GateSession:
             if self._options.profile.device == "cuda":  # before anything is judged: heat comes with the work
                 faults = self._find_faults(self._options.profile, self._options.results)
             findings = [*roster.findings, *distrust(self._judge(states), faults)]
+            changed = [side for side, found in self._hash_sides().items() if found != contents[side]]
+            if changed:
+                findings = refuse_all(findings, f"files of the {' and the '.join(changed)} were changed while they were compared")
         reference, candidate = (self._plan.sources[side].side for side in (A, B))
         return GateReport(
             reference=reference,
             candidate=candidate,
             machine=identify_machine(torch.device(self._options.profile.device)),
             faults=tuple(faults),
-            notes=tuple(notes),
+            notes=(*notes, *self._note_untold()),
             seed=self._plan.seed,
             started=started,
             ended=datetime.now(UTC),
             allow_inconclusive=self._options.allow_inconclusive,
             findings=tuple(findings),
         )
+
+    def _hash_sides(self) -> dict[SideName, str]:
+        return {side: source.hash_contents() for side, source in self._plan.sources.items()}
+
+    def _note_untold(self) -> list[str]:
+        untold = sorted({side for pair in self.pairs for side in pair.untold})
+        what = "how long others kept its worker from a core, nor what it did out of turn: nothing is subtracted, and work between rounds goes unseen"
+        return [f"the kernel does not tell of the {side} {what}" for side in untold]
 
     def _start_budget(self) -> None:
         if self._options.budget_minutes is not None:
@@ -155,7 +167,7 @@ class GateSession:
                 state.alone = True
                 self._display.note(f"{state.id}: one launch at a time, because {reason}")
             except (Mismatch, NotARatio) as reason:
-                state.close(judge_mismatch(state.id, str(reason)))
+                state.close(judge_mismatch(state.id, str(reason), refused=isinstance(reason, Mismatch) and reason.refused))
             except PairFault as fault:
                 self._count(state, fault)
 
@@ -170,7 +182,7 @@ class GateSession:
         blamed = {side for side, found in state.faults.items() if len(found) > FAULTS_ALLOWED} or (set(fault.faults) if fault.final else set())
         if blamed:
             blamed |= {A} if state.doubted else set()
-            state.close(judge_faults(state.id, {side: state.faults[side][-1] for side in (A, B) if side in blamed}))
+            state.close(judge_faults(state.id, {side: state.faults[side][-1] for side in (A, B) if side in blamed}, borrowed=self._plan.borrowed))
         else:
             self._display.note(f"{state.id}: repeating a launch: {fault}")
 

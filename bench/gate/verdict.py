@@ -69,6 +69,7 @@ class Finding(_Strict):
     pairs: int = Field(default=0, ge=0)  # that the verdict rests on
     screen: tuple[float, ...] = Field(default=(), max_length=1000)  # d of each launch pair, in order
     confirm: tuple[float, ...] = Field(default=(), max_length=1000)
+    refused: bool = False  # not for want of data, but because a side cannot be believed: --allow-inconclusive does not cover that
 
 
 class GateReport(_Strict):
@@ -97,7 +98,8 @@ class GateReport(_Strict):
         if not self.findings:
             return ExitCode.INCONCLUSIVE
         unknown = verdicts[GateVerdict.INCONCLUSIVE] + verdicts[GateVerdict.NOT_COMPARABLE]
-        return ExitCode.INCONCLUSIVE if unknown and not self.allow_inconclusive else ExitCode.OK
+        refused = any(finding.refused for finding in self.findings)
+        return ExitCode.INCONCLUSIVE if refused or (unknown and not self.allow_inconclusive) else ExitCode.OK
 
     def count(self) -> Counter[GateVerdict]:
         """How many findings have each verdict."""
@@ -126,6 +128,12 @@ def distrust(findings: Sequence[Finding], faults: Sequence[str]) -> list[Finding
         return list(findings)
     why = f"the machine was not fit when the work had ended: {'; '.join(faults)}"
     return [_withdraw(finding, why) if finding.kind in doubtful else finding for finding in findings]
+
+
+def refuse_all(findings: Sequence[Finding], why: str) -> list[Finding]:
+    """What is left of findings where a side cannot be believed at all."""
+    verdict = GateVerdict.NOT_COMPARABLE
+    return [f.model_copy(update={"verdict": verdict, "refused": True, "reason": f"{why}; withdrawn: {f.verdict}: {f.reason}"[:2000]}) for f in findings]
 
 
 def _withdraw(finding: Finding, why: str) -> Finding:

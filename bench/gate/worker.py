@@ -1,4 +1,4 @@
-"""The process that is measured: `python -m bench.gate.worker`, started in the checkout whose code it runs.
+"""The process that is measured: the reference side's bench/ around the models/ and datasets/ of the side whose code it runs.
 
 It waits for requests on standard input and blocks there between them, so that an idle worker costs the other one nothing.
 """
@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -39,6 +38,7 @@ from bench.gate.protocol import (
     Score,
     Scored,
     Timed,
+    Trained,
     Warm,
     Warmed,
     Welcome,
@@ -49,7 +49,6 @@ from bench.measure.clock import plan_rounds, run_round
 from bench.measure.machine import identify_environment, identify_machine
 from bench.measure.memory import measure_gpu_memory, measure_resident_peak, read_allocator_peaks, read_reserved, reset_allocator_peaks, reset_resident_peak
 from bench.measure.precision import require_precision
-from bench.measure.queueing import QueueClock
 from bench.profiles import load_profile
 from bench.registry import get_variant, get_workload, select_cases
 from bench.torch21 import adapt_torch
@@ -76,6 +75,7 @@ class Worker:
         self._session: Session
         self._resources: Resources
         self._since_reset = False
+        self._weights: list[float] = []
         # two images always differ, by the code that is to be judged: their packages are what must agree
         self._environment = identify_environment(ROOT, ()).model_copy(update={"image_digest": None})
 
@@ -140,13 +140,14 @@ class Worker:
             case Warm():
                 return self._warm(request)
             case Round():
-                return self._time(request.steps)
+                return Timed(samples=run_round(self._step, self._resources.device, request.steps))
             case Memory():
                 device = self._resources.device
                 peaks = measure_gpu_memory("the gate samples no board", read_allocator_peaks(device), 0)
-                return Peaks(peaks={name: peaks[name] for name in ("allocated_peak", "reserved_peak")} | measure_resident_peak(since_reset=self._since_reset))
+                found = {name: peaks[name] for name in ("allocated_peak", "reserved_peak")} | measure_resident_peak(since_reset=self._since_reset)
+                return Peaks(peaks=found, changed=self._sum_weights() != self._weights)
             case Score():
-                return self._score(request.seed)
+                return self._score()
             case Bye():
                 raise AssertionError
 
@@ -175,13 +176,6 @@ class Worker:
             timed=bool(self._session.unit),
         )
 
-    def _time(self, steps: int) -> Timed:
-        queue, began = QueueClock(), time.monotonic()
-        samples = run_round(self._step, self._resources.device, steps)
-        # a GPU works on while its process waits for a core
-        queued = queue.stop() if self._resources.device.type == "cpu" else 0.0
-        return Timed(began=began, ended=time.monotonic(), queued=queued, samples=samples)
-
     def _step(self) -> int:
         return self._session.infer() if self._case.phase is Phase.EVAL else self._session.step()
 
@@ -191,22 +185,22 @@ class Worker:
         held, free = psutil.Process().memory_info().rss, psutil.virtual_memory().available
         if device.type == "cuda":
             held, free = read_reserved(device), torch.cuda.mem_get_info(device)[0]
+        self._weights = self._sum_weights()
         reset_allocator_peaks(device)
         self._since_reset = reset_resident_peak()
         return Warmed(steps=plan.steps_per_round, settled=plan.settled, held_bytes=held, free_bytes=free)
 
-    def _score(self, seed: int) -> Scored:
-        if seed != self._resources.seed:
-            self._resources = replace(self._resources, seed=seed)
-            self._session = get_workload(self._case.workload).open(self._case, self._resources)
+    def _sum_weights(self) -> list[float]:
+        """Of each parameter: an update changes hardly one of these sums by nothing."""
+        return [float(weights.detach().sum()) for weights in self._session.model.parameters()]
+
+    def _score(self) -> Scored:
         watched: list[float] = []
         seconds: list[float] = []
         if self._case.phase is Phase.TRAIN:
-            queue, began = QueueClock(), time.monotonic()
             history = self._session.fit(self._report)
-            waited = (queue.stop() if self._resources.device.type == "cpu" else 0.0) / (time.monotonic() - began)
-            # a neighbour's time is no more part of a training than of a round; when in a training it came is not known, so each epoch bears its share
-            watched, seconds = list(history.validation_loss or history.train_loss), [each * (1 - waited) for each in history.seconds]
+            watched, seconds = list(history.validation_loss or history.train_loss), list(history.seconds)
+        self._say(Trained())
         with keep_draws() as draws, self._beat("scoring"):
             quality = self._session.evaluate()
         # families rename metrics and score several tables, so draws are known by the interval that they gave, or the one value
@@ -220,7 +214,3 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     Worker(answers).serve(sys.stdin.buffer)
-
-
-if __name__ == "__main__":
-    main()

@@ -20,7 +20,7 @@ from docker.types import DeviceRequest, LogConfig, Mount
 from bench.case import UsageError
 
 PYTHON = "/opt/assay/bin/python"
-RESULTS, DATA, CACHE = "/assay/results", "/data", "/cache"
+RESULTS, DATA, CACHE, HARNESS = "/assay/results", "/data", "/cache", "/assay/bench"
 CACHE_VOLUME = "assay-cache"
 LABEL = "assay.launcher"  # host:pid:start of the process that must remove the container
 SHARED_MEMORY = "2g"
@@ -94,6 +94,7 @@ class Containers:
     gpu: str | None
     results: Path | None
     data: Path | None
+    harness: Path | None = None  # another bench/ than the image's own
 
     @contextmanager
     def start(self, arguments: Sequence[str], *, memory_bytes: int | None = None) -> Iterator[Running]:
@@ -115,6 +116,8 @@ class Containers:
             mounts.append(Mount(RESULTS, str(self.results.resolve()), type="bind"))
         if self.data:
             mounts.append(Mount(DATA, str(self.data.resolve()), type="bind", read_only=True))
+        if self.harness:
+            mounts.append(Mount(HARNESS, str(self.harness.resolve()), type="bind", read_only=True))
         gpus = [DeviceRequest(driver="nvidia", device_ids=[self.gpu], capabilities=GPU_CAPABILITIES)] if self.gpu is not None else []
         variables = {"BENCH_IMAGE_DIGEST": self.image.digest, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
         try:

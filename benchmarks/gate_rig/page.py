@@ -11,9 +11,11 @@ import altair as alt
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from bench.gate.kernel import ALONE
+from bench.gate.line import REST, SPIN
 from bench.gate.statistics import CONFIRM, FLOOR, MARGIN, SCREEN
-from bench.measure.queueing import ALONE
 from bench.report.markdown import escape_text, format_table
+from benchmarks.gate_rig.cheats import tabulate_cheats
 from benchmarks.gate_rig.live import LiveSession, count_live
 from benchmarks.gate_rig.noise import LAUNCH_SD, ROUND_SD, ROUNDS
 from benchmarks.gate_rig.proof import GATE, Count, Data, Proof
@@ -35,6 +37,10 @@ def render_page(proof: Proof, sessions: Sequence[LiveSession]) -> str:
         "margin": f"{100 * math.expm1(MARGIN):.0f} %",
         "rounds": ROUNDS,
         "alone": f"{100 * ALONE:g} %",
+        "rest": f"{1e3 * REST:g}",
+        "spin": f"{1e3 * SPIN:g}",
+        "caught": tabulate_cheats(caught=True),
+        "uncaught": tabulate_cheats(caught=False),
         "round_sd": f"{100 * ROUND_SD:g} %",
         "launch_sd": f"{100 * LAUNCH_SD:g} %",
         "proof": proof,

@@ -12,9 +12,9 @@ from pathlib import Path
 from rich.console import Console
 
 from bench.case import Preset
+from bench.gate.harness import open_sides
 from bench.gate.pair import A, B, PairPlan
 from bench.gate.progress import GateDisplay
-from bench.gate.reference import open_source
 from bench.gate.session import GateSession, Options
 from bench.gate.verdict import GateReport, GateVerdict
 from bench.measure.machine import identify_environment
@@ -131,11 +131,11 @@ def _compare(root: Path, sides: Mapping[str, Path], case_id: str, logs: Path, *,
         results=root / "results",
     )
     with ExitStack() as stack:
-        a, b = (stack.enter_context(open_source(str(sides[side]), root, gpu=False)) for side in ("reference", "candidate"))
+        opened = stack.enter_context(open_sides(str(sides["reference"]), str(sides["candidate"]), root, gpu=False))
         display = stack.enter_context(GateDisplay(quiet=False))
         plan = PairPlan(
-            sources={A: a, B: b},
-            profile=profile.name,
+            sources=opened.sources,
+            profile=profile,
             data=None,
             seed=seed,
             logs=logs,

@@ -15,8 +15,14 @@ import pytest
 from docker.client import DockerClient
 
 from bench.gate.container import open_image
+from bench.gate.harness import open_sides
+from bench.gate.line import Line
+from bench.gate.pair import B
+from bench.gate.protocol import PROTOCOL
+from bench.gate.reference import hash_files
 from bench.launch.containers import HARDENED, PYTHON, Containers, Image, name_launcher
 from bench.store import RunStore
+from benchmarks.gate_rig.injection import copy_project
 from tests.conftest import heed_interrupts
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -145,6 +151,26 @@ def test_so_it_is_in_a_container_of_the_gate(host, client, digest, tmp_path, mon
     with contextlib.closing(image.start(tmp_path / "log", None)), contextlib.closing(image.containers.client):
         (container,) = client.containers.list(filters={"label": "assay.launcher"})
         assert probe(container) == contained(os.getuid(), "Read-only file system")
+    assert host.containers() == []
+
+
+def test_a_side_that_is_an_image_is_run_by_the_reference_s_harness(host, client, digest, tmp_path, monkeypatch):
+    monkeypatch.setenv("DOCKER_HOST", host.engine.variables["DOCKER_HOST"])
+    reference = copy_project(ROOT, tmp_path / "reference")
+    (reference / "bench" / "__init__.py").write_text("# another harness\n")
+    with open_sides(str(reference), digest, ROOT, gpu=False) as sides:
+        pipe = sides.sources[B].start(tmp_path / "log", None)
+        with Line(pipe, 120) as line:
+            assert line.greet().protocol == PROTOCOL
+            (container,) = client.containers.list(filters={"label": "assay.launcher"})
+            assert container.exec_run(["cat", "/assay/bench/__init__.py"]).output == b"# another harness\n"
+            usage = pipe.read_usage()
+            assert usage is not None, "the engine's processes are this system's"
+            assert 0.1 < usage.main <= usage.ran
+            assert pipe.read_standing() is not None
+        assert sides.borrowed
+        assert hash_files(sides.sources[B].copy_harness(tmp_path / "its-own")) == hash_files(ROOT / "bench")
+        sides.sources[B].containers.client.close()
     assert host.containers() == []
 
 

@@ -8,27 +8,39 @@ from pathlib import Path
 import pytest
 
 from bench.case import Preset
-from bench.gate.line import Pipe, ProcessPipe
+from bench.gate.pipe import Pipe, ProcessPipe
 from bench.gate.pair import A, B, PairPlan
+from bench.gate.reference import Source
 from bench.gate.session import GateSession, Options
 from bench.gate.verdict import GateReport, Side
 from bench.profiles import load_profile
+from tests.conftest import ROOT
 from tests.fakes import gate_worker
-from tests.fakes.gate_worker import FakePipe, FakeWorker
+from tests.fakes.gate_worker import CLOCK, FakePipe, FakeWorker
 
 
 @dataclass
 class FakeSource:
     side: Side
     worker: FakeWorker | str  # a string: a process that behaves like that
+    contents: Callable[[], str] = lambda: "the same"  # noqa: E731
 
     def start(self, log: Path, data: Path | None) -> Pipe:
         if isinstance(self.worker, str):
-            return ProcessPipe([sys.executable, "-S", gate_worker.__file__, self.worker], log.parent, {}, log)
+            return ProcessPipe([sys.executable, "-S", gate_worker.__file__, self.worker], log.parent, {"PYTHONPATH": str(ROOT)}, log)
         return FakePipe(self.worker.launch())
 
     def locate(self, data: Path | None) -> str | None:
         return None
+
+    def copy_harness(self, to: Path) -> Path:
+        raise NotImplementedError
+
+    def lay_out(self, harness: Path, place: Path, *, own_environment: bool) -> Source:
+        raise NotImplementedError
+
+    def hash_contents(self) -> str:
+        return self.contents()
 
 
 class Notes:
@@ -55,20 +67,24 @@ def notes() -> Notes:
 
 
 @pytest.fixture
-def compare(tmp_path: Path, notes: Notes) -> Callable[..., GateReport]:
+def compare(tmp_path: Path, notes: Notes, monkeypatch: pytest.MonkeyPatch) -> Callable[..., GateReport]:
     """compare(reference, candidate, ...) -> report. Workers are FakeWorker, or the name of a process's behaviour."""
+    monkeypatch.setattr("bench.gate.line.time", CLOCK)
 
-    def run(reference, candidate, *, seeds=10, budget=None, faults=(), later=(), notes_of_load=(), profile="cpu", across_environments=False, silence=10.0) -> GateReport:
+    def run(
+        reference, candidate, *, seeds=10, budget=None, faults=(), later=(), notes_of_load=(), profile="cpu", across_environments=False, silence=10.0,
+        borrowed=False, allow_inconclusive=False, contents=lambda: "the same",
+    ) -> GateReport:
         sources = {
-            A: FakeSource(Side(name="main", identity="0" * 40), reference),
+            A: FakeSource(Side(name="main", identity="0" * 40), reference, contents),
             B: FakeSource(Side(name="pull", identity="1" * 40), candidate),
         }
         plan = PairPlan(
-            sources=sources, profile=profile, data=None, seed=7, logs=tmp_path, rounds=5, round_seconds=0.2, warm_up_seconds=1,
-            silence=silence, across_environments=across_environments, report=notes.note,
+            sources=sources, profile=load_profile(profile), data=None, seed=7, logs=tmp_path, rounds=5, round_seconds=0.2, warm_up_seconds=1,
+            silence=silence, across_environments=across_environments, borrowed=borrowed, report=notes.note,
         )
         options = Options(
-            profile=load_profile(profile), select="", preset=Preset.SMOKE, budget_minutes=budget, seeds=seeds, allow_inconclusive=False, results=tmp_path
+            profile=load_profile(profile), select="", preset=Preset.SMOKE, budget_minutes=budget, seeds=seeds, allow_inconclusive=allow_inconclusive, results=tmp_path
         )
         looks = iter([list(faults), list(later)])
         session = GateSession(options, plan, notes, find_faults=lambda profile, results: next(looks), note_load=lambda profile: list(notes_of_load))

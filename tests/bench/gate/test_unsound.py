@@ -71,7 +71,7 @@ def test_memory_that_cannot_be_told_is_inconclusive(compare) -> None:
 
 
 def test_memory_of_the_pairs_that_have_it(compare) -> None:
-    missing = {"kind": "peaks", "peaks": {"rss_peak": {"value": None, "unit": "bytes", "reason": "busy"}}}
+    missing = {"kind": "peaks", "peaks": {"rss_peak": {"value": None, "unit": "bytes", "reason": "busy"}}, "changed": True}
     sometimes = FakeWorker(answer=lambda request, launch: missing if (request["kind"], launch) == ("memory", 3) else None)
     finding = find(compare(FakeWorker(), sometimes, seeds=0), MEMORY)
     assert (finding.verdict, finding.pairs) == (GateVerdict.EQUIVALENT, 9)

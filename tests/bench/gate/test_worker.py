@@ -3,7 +3,6 @@
 import io
 import threading
 from collections.abc import Iterator, Mapping
-from itertools import count
 from types import SimpleNamespace
 from typing import Any
 
@@ -27,12 +26,14 @@ from bench.gate.protocol import (
     Score,
     Scored,
     Timed,
+    Trained,
     Warm,
     Warmed,
     Welcome,
     encode,
     read_answer,
 )
+from bench.gate.samples import declare_batch
 from bench.gate.worker import Worker
 from models.metrics import RESAMPLES, Metric, score_with_intervals
 from models.training import TrainingSession
@@ -60,8 +61,8 @@ def open_case(case=CASE):
 
 
 def test_a_case_from_opening_to_quality() -> None:
-    welcome, opened, warmed, timed, peaks, scored = talk(
-        Hello(), open_case(), Warm(round_seconds=0.01, max_seconds=1), Round(steps=2), Memory(), Score(seed=42), Bye()
+    welcome, opened, warmed, timed, peaks, trained, scored = talk(
+        Hello(), open_case(), Warm(round_seconds=0.01, max_seconds=1), Round(steps=2), Memory(), Score(), Bye()
     )
     assert isinstance(welcome, Welcome)
     assert welcome.protocol == PROTOCOL
@@ -69,11 +70,13 @@ def test_a_case_from_opening_to_quality() -> None:
     assert (opened.case, opened.comparability.case, opened.comparability.seed, opened.timed) == (CASE, CASE, 42, True)
     assert isinstance(warmed, Warmed)
     assert isinstance(timed, Timed)
-    assert 0 <= timed.queued < timed.ended - timed.began
     assert timed.samples == 2 * 128  # the documented batch
+    assert declare_batch(opened) == 128
     assert isinstance(peaks, Peaks)
+    assert peaks.changed
     assert peaks.peaks["allocated_peak"].reason == "the case ran on the CPU"
     assert peaks.peaks["rss_peak"].value is not None
+    assert isinstance(trained, Trained)
     assert isinstance(scored, Scored)
     assert len(scored.watched) == len(scored.seconds) > 1
     metric = scored.quality[opened.metric]
@@ -87,7 +90,7 @@ def test_draws_that_agree_are_known_by_their_one_value(monkeypatch: pytest.Monke
         return score_with_intervals([right], np.zeros(8), np.ones(8))
 
     monkeypatch.setattr(TrainingSession, "evaluate", evaluate)
-    _, scored = talk(open_case(), Score(seed=42))
+    *_, scored = talk(open_case(), Score())
     assert isinstance(scored, Scored)
     assert (scored.quality["accuracy"].low, scored.draws) == (None, {"accuracy": [0.0] * RESAMPLES})
 
@@ -100,6 +103,13 @@ def test_two_images_are_compared_by_their_packages(monkeypatch: pytest.MonkeyPat
         assert isinstance(opened, Opened)
         keys.append(opened.comparability.key)
     assert keys[0] == keys[1]
+
+
+def test_rounds_that_train_nothing_change_no_weight(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(TrainingSession, "step", lambda session: 128)
+    *_, peaks = talk(open_case(), Warm(round_seconds=0.01, max_seconds=1), Round(steps=2), Memory())
+    assert isinstance(peaks, Peaks)
+    assert not peaks.changed
 
 
 def test_what_fails_is_told_with_its_outcome() -> None:
@@ -119,19 +129,6 @@ def test_an_accident_in_a_step_is_an_answer(monkeypatch: pytest.MonkeyPatch) -> 
     (failed,) = talk(Round(steps=1))  # nothing is open
     assert isinstance(failed, Failed)
     assert failed.outcome is Outcome.CRASH
-
-
-def test_time_in_which_others_had_the_core_is_no_part_of_a_training(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = count(step=10.0)  # each look at it is 10 s later
-    monkeypatch.setattr("bench.gate.worker.time", SimpleNamespace(monotonic=lambda: next(clock)))
-    monkeypatch.setattr("bench.gate.worker.QueueClock", lambda: SimpleNamespace(stop=lambda: 4.0))
-    history = SimpleNamespace(validation_loss=[2.0, 1.0], train_loss=[], seconds=[3.0, 10.0])
-    session = SimpleNamespace(fit=lambda report: history, evaluate=dict)
-    worker = Worker(io.BytesIO())
-    vars(worker).update(_case=Case.parse(CASE), _session=session, _resources=SimpleNamespace(seed=42, device=torch.device("cpu")))
-    scored = worker._score(42)
-    assert scored.watched == [2.0, 1.0]
-    assert scored.seconds == pytest.approx([1.8, 6.0])
 
 
 def test_a_long_scoring_shows_signs_of_life(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,7 +151,8 @@ def test_a_long_scoring_shows_signs_of_life(monkeypatch: pytest.MonkeyPatch) -> 
     state: dict[str, Any] = {"_case": Case.parse(CASE.replace("train", "eval")), "_session": Session(), "_resources": SimpleNamespace(seed=42)}
     vars(worker).update(state)
     monkeypatch.setattr("bench.gate.worker.BEAT_SECONDS", 0.001)
-    worker.serve(io.BytesIO(encode(Score(seed=42))))
-    *beats, scored = [read_answer(line) for line in answers.getvalue().splitlines()]
+    worker.serve(io.BytesIO(encode(Score())))
+    trained, *beats, scored = [read_answer(line) for line in answers.getvalue().splitlines()]
+    assert trained == Trained()
     assert set(beats) == {Alive(note="scoring")}
     assert isinstance(scored, Scored)
