@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from safetensors.torch import load_file, save_file
 
-from bench.case import Case, Outcome, Phase, Preset, Quantity
+from bench.case import Case, Outcome, Phase, Preset, Quantity, UsageError
 from bench.comparability import choose_threads, compare_key, name_attention
 from bench.measure.clock import plan_rounds, run_round, summarise_rounds
 from bench.measure.flops import count_work, utilise
@@ -23,7 +23,7 @@ from bench.measure.precision import require_precision
 from bench.profiles import Profile
 from bench.record import CaseFields, Comparability, Dataset, Environment, Machine, Record
 from bench.registry import get_variant, get_workload
-from bench.store import RunStore
+from bench.store import RunStore, read_record
 from bench.torch21 import adapt_torch
 from models.workload import History, Progress, Resources, Session
 
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from pytest_benchmark.fixture import BenchmarkFixture
 
 ROOT = Path(__file__).resolve().parents[1]
+# attention is known of open sessions only, and the next run of a case may take another kernel; it may also have other company
+WITHOUT_EFFECT_ON_WEIGHTS = {"attention", "parallel"}
 adapt_torch()
 
 
@@ -87,10 +89,7 @@ class Execution:
         batch = settings.profile.choose_batch(self.case)
         self._machine = identify_machine(self.device)
         self._environment = identify_environment(ROOT, settings.command)
-        identity = workload.identify(self.case, settings.data)
-        self._comparability = compare_key(
-            self.case, identity, self._machine, self._environment, profile=settings.profile, seed=settings.seed, parallel=settings.parallel
-        )
+        self._comparability = self._compare_key(self.case)
         self.progress(0, 0, "opening data and model")
         resources = Resources(device=self.device, data=settings.data, batch=batch, seed=settings.seed, cache=settings.cache, progress=self.progress)
         self._session = workload.open(self.case, resources)
@@ -146,13 +145,31 @@ class Execution:
         self._save_weights(session)
 
     def load_weights(self, session: Session) -> str | None:
-        """Loads what the training case of the same run left. Returns None, or the reason why there is nothing to load."""
-        path = self._weights_path(Phase.TRAIN)
+        """Loads what the training case of the same run left. Returns None, or the reason why there is nothing to load.
+
+        Raises UsageError for weights of another training than this case would have had.
+        """
+        path, training = self._weights_path(Phase.TRAIN), replace(self.case, phase=Phase.TRAIN)
         if not path.exists():
             return "no trained weights: the training case of this run did not finish here"
+        records = [record for record in map(read_record, RunStore(self.settings.run).find(training)) if record.weights_sha256]
+        remedy = f"Run {training.id} again in this run, or take another --name."
+        if not records or records[-1].comparability is None:
+            raise UsageError(f"{path}: no record of this run says how these weights were trained. {remedy}")
+        differences = [d for d in records[-1].comparability.differences(self._compare_key(training)) if d.split(":")[0] not in WITHOUT_EFFECT_ON_WEIGHTS]
+        if differences:
+            raise UsageError(f"{path}: trained otherwise than this case asks for ({'; '.join(differences)}). {remedy}")
         session.model.load_state_dict(load_file(path, device=str(self.device)))
         self.weights_sha256 = _hash_weights(session.model)
+        if self.weights_sha256 != records[-1].weights_sha256:
+            raise UsageError(f"{path}: not the weights that {records[-1].file_name} recorded. {remedy}")
         return None
+
+    def _compare_key(self, case: Case) -> Comparability:
+        settings, identity = self.settings, get_workload(case.workload).identify(case, self.settings.data)
+        assert self._machine is not None  # noqa: S101  # `open` comes first
+        assert self._environment is not None  # noqa: S101
+        return compare_key(case, identity, self._machine, self._environment, profile=settings.profile, seed=settings.seed, parallel=settings.parallel)
 
     def evaluate(self, session: Session) -> None:
         """Quality of the present weights on the test split."""

@@ -12,7 +12,7 @@ from typing import NamedTuple, Self
 
 from pydantic import ValidationError
 
-from bench.case import UsageError
+from bench.case import Case, UsageError
 from bench.documents import describe_fault
 from bench.record import Record
 from datasets.card import hash_files
@@ -89,6 +89,11 @@ class RunStore:
     def paths(self) -> list[Path]:
         """Record files in the order they were written."""
         return sorted(self.folder.glob("[0-9][0-9][0-9][0-9]-*.json"))
+
+    def find(self, case: Case) -> list[Path]:
+        """Record files of one case in the order they were written."""
+        slug = case.id.replace("/", ".")
+        return [path for path in self.paths() if path.name[5:] == f"{slug}.json"]
 
     def read(self) -> list[Record]:
         """Every record, validated."""

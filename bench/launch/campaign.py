@@ -112,7 +112,7 @@ class Campaign:
 
     def _execute_one(self, case: Case, display: Display, stop: Event) -> Record:
         display.start(case)
-        before = self._find_records(case)
+        before = self.store.find(case)
         started = datetime.now(UTC)
         log = self.store.folder / "logs" / f"{case.id.replace('/', '.')}.log"
         if refusal := self._refuse(case, log):  # a process would say the same after its imports
@@ -120,7 +120,7 @@ class Campaign:
             display.finish(record)
             return record
         ending = self.launcher.launch(case, self._options(), self.limits, log, lambda done, total, note: display.advance(case, done, total, note), stop)
-        written = self._find_records(case)
+        written = self.store.find(case)
         if written == before:
             ending = ending if ending.outcome else Ending(Outcome.CRASH, f"ended without a record; its output is in {log.name}", log)
             written = [self._record_ending(case, ending, started)]
@@ -134,10 +134,6 @@ class Campaign:
         except Unsupported as error:
             return Ending(Outcome.UNSUPPORTED, str(error), log)
         return None
-
-    def _find_records(self, case: Case) -> list[Path]:
-        slug = case.id.replace("/", ".")
-        return [path for path in self.store.paths() if path.name[5:] == f"{slug}.json"]
 
     def _options(self) -> list[str]:
         options = [*self.launcher.folders, f"--assay-profile={self.profile.name}", f"--assay-seed={self.seed}"]
