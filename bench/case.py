@@ -49,6 +49,7 @@ class Outcome(StrEnum):
     CRASH = "crash"
     UNSUPPORTED = "unsupported"
     INVALID = "invalid"  # measured, but the machine was not fit
+    INTERRUPTED = "interrupted"  # by Ctrl-C or SIGTERM, and no fault of the case
     SKIPPED = "skipped"
 
 
@@ -71,6 +72,7 @@ class ExitCode:
     WRONG_USE = 2
     INCONCLUSIVE = 3
     MACHINE_NOT_FIT = 4
+    INTERRUPTED = 130  # Ctrl-C or SIGTERM
     INTERNAL_ERROR = 70  # EX_SOFTWARE of sysexits.h: the gate itself failed, which is no verdict
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -153,7 +154,12 @@ def run(
     emulated: Emulated = None,
     json: Json = False,
 ) -> None:
-    """Runs cases, one process and one record each, then writes the leaderboard and the claims report."""
+    """Runs cases, one process and one record each, then writes the leaderboard and the claims report.
+
+    Ctrl-C and SIGTERM end the cases under way, keep every record, say how to go on, and exit with 130. Exit 3: nothing was measured, for every
+    case was skipped or unsupported here. Exit 4: this machine has not the profile's GPU, or is not fit to measure on.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as a scheduler ends a job
     import psutil
 
     from bench.launch.campaign import Campaign, judge_run
@@ -212,7 +218,7 @@ def _execute(campaign: Campaign, name: str, *, quiet: bool) -> list[Record]:
             return campaign.execute(display)
     except KeyboardInterrupt:
         errors.print(f"interrupted; every finished case is recorded. Go on with: {spell_resumption(campaign.command, name)}", markup=False, soft_wrap=True)
-        raise typer.Exit(130) from None
+        raise typer.Exit(ExitCode.INTERRUPTED) from None
 
 
 def _print_run(taken: Mapping[str, Sequence[Record]], out: Path) -> None:

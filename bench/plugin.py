@@ -182,7 +182,7 @@ def _classify(error: BaseException | None) -> tuple[Outcome, str | None]:
         case MemoryError() | torch.cuda.OutOfMemoryError():  # torch.OutOfMemoryError came after 2.1
             return Outcome.OOM, f"{type(error).__name__}: {error}"
         case KeyboardInterrupt():
-            return Outcome.CRASH, "interrupted by the user"
+            return Outcome.INTERRUPTED, "interrupted by the user"
         case _:
             return Outcome.CRASH, f"{type(error).__name__}: {error}"
 

@@ -185,10 +185,15 @@ def _chain_cases(cases: Sequence[Case]) -> list[list[Case]]:
 
 
 def judge_run(records: Sequence[Record]) -> int:
-    """Exit code of a run: 2 for unusable input, 1 for a failed case, 4 when only the machine was at fault, else 0."""
+    """Exit code of a run: 2 for unusable input, 1 for a failed case, 130 for an interrupted one, 4 when only the machine was at fault, 3 when
+    nothing was measured, else 0."""
     outcomes = {record.outcome for record in records}
     if any(record.reason and record.reason.startswith(BAD_INPUT) for record in records):
         return ExitCode.WRONG_USE
     if outcomes & {Outcome.CRASH, Outcome.TIMEOUT, Outcome.OOM}:
         return ExitCode.VERDICT_FAILED
-    return ExitCode.MACHINE_NOT_FIT if Outcome.INVALID in outcomes else ExitCode.OK
+    if Outcome.INTERRUPTED in outcomes:
+        return ExitCode.INTERRUPTED
+    if Outcome.INVALID in outcomes:
+        return ExitCode.MACHINE_NOT_FIT
+    return ExitCode.INCONCLUSIVE if outcomes <= {Outcome.SKIPPED, Outcome.UNSUPPORTED} else ExitCode.OK

@@ -168,7 +168,7 @@ def _watch(output: _Output, limits: Limits, stop: Event) -> tuple[Outcome, str] 
     while output.is_alive():
         output.join(POLL_SECONDS)
         if stop.is_set():
-            return Outcome.CRASH, "interrupted by the user"
+            return Outcome.INTERRUPTED, "interrupted by the user"
         if overrun := find_overrun(limits, started, output.spoke):
             return overrun
     return None

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[2]
 POLL_SECONDS = 0.25
+INTERRUPTING = (signal.SIGINT, signal.SIGTERM)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +114,7 @@ def _watch(
                     said = json.loads(lines[-1])
                     report(said["done"], said["total"], said["note"])
             if stop.is_set():
-                return Outcome.CRASH, "interrupted by the user"
+                return Outcome.INTERRUPTED, "interrupted by the user"
             if overrun := find_overrun(limits, started, spoke):
                 return overrun
             if (held := _memory_of_group(process.pid)) > limits.memory_bytes:
@@ -160,6 +161,8 @@ def explain_exit(code: int, log: Path) -> tuple[Outcome | None, str | None]:
     if code in (0, 1):  # pytest ran the case to a verdict, so the record is the case's own
         return None, None
     if code < 0:
+        if -code in INTERRUPTING:
+            return Outcome.INTERRUPTED, f"ended by {signal.Signals(-code).name}, as a user or a scheduler sends it"
         name = signal.Signals(-code).name if -code in set(map(int, signal.Signals)) else f"signal {-code}"  # real-time signals have no names
         hint = "; the system's out-of-memory killer is the usual sender" if name == "SIGKILL" else ""
         return Outcome.CRASH, f"killed by {name}{hint}; its output is in {log.name}"

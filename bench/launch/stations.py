@@ -66,14 +66,31 @@ class Station:
 def open_stations(wish: Wish) -> list[Station]:
     """One station for each image, or this machine.
 
-    Raises UsageError for wishes that do not go together, unknown images and new digests; NotFit where an image finds its machine unfit.
+    Raises UsageError for wishes that do not go together, unknown images and new digests; NotFit where the doctor refuses the machine.
     """
     if wish.engine is Engine.DOCKER:
         return _open_images(wish)
     for option, given in (("--image", wish.images), ("--gpu", wish.gpu), ("--allow-new-image", wish.allow_new_image)):
         if given:
             raise UsageError(f"{option} goes with --engine docker only; on this machine choose a GPU with CUDA_VISIBLE_DEVICES")
-    return [Station(label="", profile=load_profile(wish.profile) if wish.profile else detect_profile(), wish=wish)]
+    profile = load_profile(wish.profile) if wish.profile else detect_profile()
+    _ask_doctor(profile, wish)
+    return [Station(label="", profile=profile, wish=wish)]
+
+
+def _ask_doctor(profile: Profile, wish: Wish) -> None:
+    """Raises NotFit where this machine has not the profile's GPU, or has it in no state to be measured: no case could leave a sound record."""
+    if profile.device == "cpu":
+        return  # a busy CPU is told by the records
+    import torch
+
+    from bench.measure.fitness import NotFit, check_fitness
+
+    _create_folder(wish.results)  # the doctor looks for space there
+    device = torch.device("cpu" if wish.emulated else profile.device)
+    findings = check_fitness(profile, device, results=wish.results, calibrate=False, emulated=bool(wish.emulated))
+    if refusals := [finding for finding in findings if not finding.ok]:
+        raise NotFit(f"profile {profile.name}", refusals)
 
 
 def _open_images(wish: Wish) -> list[Station]:

@@ -141,7 +141,7 @@ def test_interrupted_run_records_the_case_and_says_how_to_go_on(project: Path) -
     assert told.startswith("python -m bench run --profile cpu --select 'accidents and train and (well or dawdles)' --name interrupted ")
     assert told.endswith(" --resume")
     store = RunStore(project / "results" / "runs" / "interrupted")
-    assert [(r.outcome, r.reason) for r in store.read()] == [(Outcome.OK, None), (Outcome.CRASH, "interrupted by the user")]
+    assert [(r.outcome, r.reason) for r in store.read()] == [(Outcome.OK, None), (Outcome.INTERRUPTED, "interrupted by the user")]
     assert store.verify_chain() == []
 
 
