@@ -10,8 +10,7 @@ from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 import pytest
-from click.testing import Result
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 import bench.check
 from bench.case import Case, Outcome, Phase, Preset, UsageError
