@@ -32,30 +32,27 @@ NOT_FOLLOWED: Mapping[str, str] = {
 }
 _NAME = re.compile("\0([^\0]*)\0")  # a module's name within a tree's text; Python source holds no NUL
 _DOTTED = re.compile(r"[a-z]\w*(\.\w+)+")
-_SPECIAL = {ast.Name, ast.Constant, ast.Expr, ast.Import, ast.ImportFrom, ast.If, ast.Call}
+_SPECIAL = {ast.Name, ast.Constant, ast.Expr, ast.Import, ast.ImportFrom, ast.If, ast.Call, ast.JoinedStr}
 _NOT_HASHED = {"ctx", "kind", "type_comment", "type_ignores"}  # follow from the rest of the tree, or are comments
 _KINDS = [kind for kind in vars(ast).values() if isinstance(kind, type) and issubclass(kind, ast.AST)]
 _FIELDS = {kind: tuple(name for name in kind._fields if name not in _NOT_HASHED) for kind in _KINDS}
 _LOADERS = {"import_module", "__import__"}
+_STEM = re.compile(rf"({'|'.join(PACKAGES)})(\.\w+)*\.\w*")
 
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """A module's syntax tree as text, and its hash without the names of other modules of ours."""
+    """A module's syntax tree as text, the modules of ours that it names, and its hash without their names."""
 
     text: str
+    names: frozenset[str]
     own: str
-
-    @property
-    def names(self) -> set[str]:
-        """The modules that it names."""
-        return set(_NAME.findall(self.text))
 
 
 class Trees(dict[str, Tree]):
     """The modules of our packages below a folder by their dotted names, each read when it is first asked for.
 
-    Raises UsageError for a module that does not exist, that Python cannot read, or that loads others by names that are put together.
+    Raises UsageError for a module that does not exist, that Python cannot read, or that puts names of others together.
     """
 
     def __init__(self, root: Path = ROOT) -> None:
@@ -73,7 +70,7 @@ class Trees(dict[str, Tree]):
             raise UsageError(f"{path}: Python cannot read it ({error}); mend it") from None
         package = name if path.name == "__init__.py" else name.rpartition(".")[0]
         text = "\n".join(_Writer(self, path, package).write(module))
-        self[name] = Tree(text, hashlib.sha256(_NAME.sub("\0", text).encode()).hexdigest())
+        self[name] = Tree(text, frozenset(_NAME.findall(text)), hashlib.sha256(_NAME.sub("\0", text).encode()).hexdigest())
         return self[name]
 
     def _find_file(self, name: str) -> Path | None:
@@ -140,9 +137,9 @@ class _Writer:
                 return " ".join(self._spell_import(node))
             case ast.If(test=ast.Name(id="TYPE_CHECKING")):
                 return self._spell(node.orelse)  # the rest is never executed
-            case ast.Call() if _is_put_together(node):
+            case ast.Call() | ast.JoinedStr() if _is_put_together(node):
                 remedy = "write the names of the modules out in full, so that the source hash can follow them"
-                raise UsageError(f"{self._path}, line {node.lineno}: loads a module by a name that is put together; {remedy}")
+                raise UsageError(f"{self._path}, line {node.lineno}: a module's name is put together; {remedy}")
         return None
 
     def _spell_import(self, node: ast.Import | ast.ImportFrom) -> Iterator[str]:
@@ -160,6 +157,11 @@ class _Writer:
         return f"\0{name}\0" if self._trees.locate(name) else name
 
 
-def _is_put_together(call: ast.Call) -> bool:
-    function = call.func.id if isinstance(call.func, ast.Name) else call.func.attr if isinstance(call.func, ast.Attribute) else ""
-    return function in _LOADERS and bool(call.args) and isinstance(call.args[0], ast.JoinedStr | ast.BinOp | ast.Call)
+def _is_put_together(node: ast.Call | ast.JoinedStr) -> bool:
+    """Whether it begins a module's name, or loads a module, with a text whose rest nobody knows before it runs."""
+    match node:
+        case ast.JoinedStr(values=[ast.Constant(value=str(start)), *_]):
+            return _STEM.fullmatch(start) is not None
+        case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name), args=[ast.JoinedStr() | ast.BinOp() | ast.Call(), *_]):
+            return name in _LOADERS
+    return False

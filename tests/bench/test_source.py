@@ -133,7 +133,12 @@ class TestTrees:
 
     @pytest.mark.parametrize(
         ("text", "what"),
-        [("import_module(f'bench.{kind}')", "line 1: loads a module by a name that is put together"), ("importlib.import_module('bench.' + kind)", "put together"), ("x =", "Python cannot read it")],
+        [
+            ("import_module(f'{package}.{kind}')", "line 1: a module's name is put together; write the names"),
+            ("importlib.import_module('bench.' + kind)", "put together"),
+            ("NAMES = [f'bench.measure.{kind}' for kind in kinds]", "put together"),
+            ("x =", "Python cannot read it"),
+        ],
     )
     def test_what_nobody_could_follow_is_refused(self, tmp_path: Path, text: str, what: str) -> None:
         with pytest.raises(UsageError, match=what):
@@ -226,20 +231,28 @@ class TestWorkloads:
             assert hash_closure(ChainMap({name: rewrite(name, change)}, trees), roots) != before, name
         assert hash_closure(ChainMap({name: rewrite(name, polish) for name in closure}, trees), roots) == before
 
-    def test_changes_elsewhere_do_not(self, workload: str, trees: Trees, copy: Path, tmp_path: Path) -> None:
+    def test_a_change_in_what_only_others_import_does_not(self, workload: str, trees: Trees, rewrite: Rewrite) -> None:
         roots = find_roots(get_workload(workload), Phase.TRAIN)
-        elsewhere = {*BESIDE, *PROOFS, *NOT_FOLLOWED, *(f"models.{other.family}.declaration" for other in load_workloads().values())}
-        changed = shutil.copytree(copy, tmp_path / "changed")
-        for name in elsewhere - find_closure(trees, roots):
-            path = changed / (trees.locate(name) or copy).relative_to(copy)
-            path.write_text(change(path.read_text()))
-        assert hash_closure(Trees(changed), roots) == hash_closure(trees, roots)
+        others = frozenset().union(*(find_closure(trees, find_roots(other, Phase.TRAIN)) for other in load_workloads().values()))
+        changed = ChainMap({name: rewrite(name, change) for name in others - find_closure(trees, roots)}, trees)
+        assert hash_closure(changed, roots) == hash_closure(trees, roots)
 
     def test_what_measures_is_in_it_and_what_shows_and_proves_is_not(self, workload: str, trees: Trees) -> None:
         closure = find_closure(trees, find_roots(get_workload(workload), Phase.TRAIN))
         assert closure >= MEASURING
         assert not closure & {*BESIDE, *PROOFS, *NOT_FOLLOWED}
         assert not any(name.startswith(("bench.report", "bench.cli", "bench.gate", "bench.launch", "bench.exchange")) for name in closure)
+
+
+def test_changes_in_what_shows_keeps_and_proves_change_no_hash(trees: Trees, copy: Path, tmp_path: Path) -> None:
+    changed = shutil.copytree(copy, tmp_path / "changed")
+    for name in {*BESIDE, *PROOFS, *NOT_FOLLOWED}:
+        path = changed / (trees.locate(name) or copy).relative_to(copy)
+        path.write_text(change(path.read_text()))
+    again = Trees(changed)
+    for workload in load_workloads().values():
+        roots = find_roots(workload, Phase.TRAIN)
+        assert hash_closure(again, roots) == hash_closure(trees, roots), workload.name
 
 
 def test_a_workload_has_the_modules_that_its_recipes_name_and_no_other_family_s(trees: Trees) -> None:

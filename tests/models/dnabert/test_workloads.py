@@ -2,6 +2,7 @@ import json
 import math
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from safetensors.torch import save_file
 
 from bench.case import Case, Division, Phase, Precision, Preset, Unsupported
 from bench.registry import expand_cases
-from datasets.card import MissingData
+from datasets.card import MissingData, hash_files
 from models.dnabert import WORKLOADS, attention_cases, dnabert_s, splice_dnabert2
 from models.dnabert.attention import proof
 from models.dnabert.attention.registry import AttentionKind
@@ -224,6 +225,12 @@ def test_the_published_kernel_is_asked_of_the_compiler_or_unsupported(tmp_path):
     assert verdict.how.startswith("Triton ")
     assert verdict.how.endswith("; no release from 2.0.0 to 3.9.0 takes trans_a or trans_b in tl.dot")
     assert not session.card.identity.synthetic
+
+
+def test_the_published_kernel_s_data_are_the_call_and_the_tools_that_ask_for_it():
+    folder = Path(proof.__file__).parent
+    identity = dnabert_s.identify(make_case(variant="published-kernel", phase=Phase.ATTENTION, preset=Preset.STANDARD), None)
+    assert identity.sha256 == hash_files([folder / "published.py", folder / "proof.py", folder / "aot.py"])
 
 
 def test_recipes_are_json_and_the_open_division_takes_the_fastest_attention(tmp_path):
