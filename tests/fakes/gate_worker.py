@@ -36,6 +36,7 @@ class Clock:
 
 
 CLOCK = Clock()
+ORDINARY = Standing(frozenset({0, 1}), 0, 0)
 
 
 @dataclass
@@ -60,7 +61,7 @@ class FakeWorker:
     others: float = 0.0
     resting: float = 0.0
     told: bool = True
-    standing: Standing = Standing(frozenset({0, 1}), 0, 0)
+    standing: Standing = ORDINARY
     launches: Iterator[int] = field(default_factory=count)
 
     def launch(self) -> "FakeLaunch":
@@ -107,8 +108,8 @@ class FakeLaunch:
         self._seed = request.get("seed", self._seed)
         request = request | {"seed": self._seed}
         own = worker.answer(request, self._number) if worker.answer else None
-        said = getattr(worker, f"_{kind}")(request) if own is None else own
-        said |= worker.changes.get(said["kind"], {}) if own is None else {}
+        said: Message = own or getattr(worker, f"_{kind}")(request)
+        said = said | dict(worker.changes.get(said["kind"], {})) if own is None else said
         if said["kind"] == "timed":
             self._work()
             return [said]

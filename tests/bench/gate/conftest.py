@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from bench.case import Preset
-from bench.gate.pipe import Pipe, ProcessPipe
 from bench.gate.pair import A, B, PairPlan
+from bench.gate.pipe import Pipe, ProcessPipe
 from bench.gate.reference import Source
 from bench.gate.session import GateSession, Options
 from bench.gate.verdict import GateReport, Side
@@ -23,7 +23,7 @@ from tests.fakes.gate_worker import CLOCK, FakePipe, FakeWorker
 class FakeSource:
     side: Side
     worker: FakeWorker | str  # a string: a process that behaves like that
-    contents: Callable[[], str] = lambda: "the same"  # noqa: E731
+    contents: Callable[[], str] = lambda: "the same"
 
     def start(self, log: Path, data: Path | None) -> Pipe:
         if isinstance(self.worker, str):
