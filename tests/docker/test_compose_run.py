@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from docker.client import DockerClient
 
+from bench.gate.container import Image as ImageSide
 from bench.gate.container import open_image
 from bench.gate.harness import open_sides
 from bench.gate.line import Line
@@ -159,7 +160,9 @@ def test_a_side_that_is_an_image_is_run_by_the_reference_s_harness(host, client,
     reference = copy_project(ROOT, tmp_path / "reference")
     (reference / "bench" / "__init__.py").write_text("# another harness\n")
     with open_sides(str(reference), digest, ROOT, gpu=False) as sides:
-        pipe = sides.sources[B].start(tmp_path / "log", None)
+        side = sides.sources[B]
+        assert isinstance(side, ImageSide)
+        pipe = side.start(tmp_path / "log", None)
         with Line(pipe, 120) as line:
             assert line.greet().protocol == PROTOCOL
             (container,) = client.containers.list(filters={"label": "assay.launcher"})
@@ -169,8 +172,8 @@ def test_a_side_that_is_an_image_is_run_by_the_reference_s_harness(host, client,
             assert 0.1 < usage.main <= usage.ran
             assert pipe.read_standing() is not None
         assert sides.borrowed
-        assert hash_files(sides.sources[B].copy_harness(tmp_path / "its-own")) == hash_files(ROOT / "bench")
-        sides.sources[B].containers.client.close()
+        assert hash_files(side.copy_harness(tmp_path / "its-own")) == hash_files(ROOT / "bench")
+        side.containers.client.close()
     assert host.containers() == []
 
 

@@ -17,25 +17,26 @@ from typing import Any
 
 from bench.gate.kernel import Standing, Usage, adopt_orphans
 
-STEP = 10.0  # s that a round of the reference takes on CLOCK: so long that what the test itself takes does not count
+STEP = 10.0  # s that a round of the reference takes on CLOCK: so long that beside it, what a test with real workers takes does not count
 Message = dict[str, Any]
 CASES = ("fake/one/train/smoke/closed/fp32",)
 
 
 class Clock:
-    """The monotonic clock, which a fake worker moves on instead of working."""
+    """The monotonic clock, which a fake worker moves on instead of working. It stands still otherwise, unless it `runs` as real workers need."""
 
     def __init__(self) -> None:
-        self._skipped = 0.0
+        self._skipped, self.runs = 0.0, False
 
     def monotonic(self) -> float:
-        return time.monotonic() + self._skipped
+        return self._skipped + (time.monotonic() if self.runs else 0.0)
 
     def skip(self, seconds: float) -> None:
         self._skipped += seconds
 
 
 CLOCK = Clock()
+ORDINARY = Standing(frozenset({0, 1}), 0, 0)
 
 
 @dataclass
@@ -60,7 +61,7 @@ class FakeWorker:
     others: float = 0.0
     resting: float = 0.0
     told: bool = True
-    standing: Standing = Standing(frozenset({0, 1}), 0, 0)
+    standing: Standing = ORDINARY
     launches: Iterator[int] = field(default_factory=count)
 
     def launch(self) -> "FakeLaunch":
@@ -107,8 +108,8 @@ class FakeLaunch:
         self._seed = request.get("seed", self._seed)
         request = request | {"seed": self._seed}
         own = worker.answer(request, self._number) if worker.answer else None
-        said = getattr(worker, f"_{kind}")(request) if own is None else own
-        said |= worker.changes.get(said["kind"], {}) if own is None else {}
+        said: Message = own or getattr(worker, f"_{kind}")(request)
+        said = said | dict(worker.changes.get(said["kind"], {})) if own is None else said
         if said["kind"] == "timed":
             self._work()
             return [said]
@@ -143,6 +144,8 @@ class FakePipe:
 
     def read(self, timeout: float) -> bytes | None:
         taken, self._out = self._out, b""
+        if not taken and not CLOCK.runs:
+            CLOCK.skip(timeout)
         return taken or None
 
     def read_usage(self) -> Usage | None:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from bench.case import Preset
-from bench.gate.pipe import Pipe, ProcessPipe
 from bench.gate.pair import A, B, PairPlan
+from bench.gate.pipe import Pipe, ProcessPipe
 from bench.gate.reference import Source
 from bench.gate.session import GateSession, Options
 from bench.gate.verdict import GateReport, Side
@@ -23,7 +23,7 @@ from tests.fakes.gate_worker import CLOCK, FakePipe, FakeWorker
 class FakeSource:
     side: Side
     worker: FakeWorker | str  # a string: a process that behaves like that
-    contents: Callable[[], str] = lambda: "the same"  # noqa: E731
+    contents: Callable[[], str] = lambda: "the same"
 
     def start(self, log: Path, data: Path | None) -> Pipe:
         if isinstance(self.worker, str):
@@ -75,6 +75,9 @@ def compare(tmp_path: Path, notes: Notes, monkeypatch: pytest.MonkeyPatch) -> Ca
         reference, candidate, *, seeds=10, budget=None, faults=(), later=(), notes_of_load=(), profile="cpu", across_environments=False, silence=10.0,
         borrowed=False, allow_inconclusive=False, contents=lambda: "the same",
     ) -> GateReport:
+        CLOCK.runs = isinstance(reference, str) or isinstance(candidate, str)
+        if not CLOCK.runs:
+            monkeypatch.setattr("bench.gate.line.read_own_wait", lambda: 0.0)
         sources = {
             A: FakeSource(Side(name="main", identity="0" * 40), reference, contents),
             B: FakeSource(Side(name="pull", identity="1" * 40), candidate),

@@ -86,7 +86,7 @@ def test_children_and_what_they_used_are_its_own() -> None:
             assert worker.poll() is None
         first, second = find_tree(worker.pid)
         assert first == worker.pid
-        os.kill(second, 9)  # its account passes to the worker, in steps of 0.01 s
+        os.kill(second, 9)
         worker.wait(60)
 
 

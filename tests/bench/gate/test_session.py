@@ -264,7 +264,7 @@ def test_more_epochs_to_the_same_loss_are_a_longer_time_to_quality(compare) -> N
     slow = {"watched": [1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 1 / 3], "seconds": [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0]}
     finding = find(compare(FakeWorker(), FakeWorker(changes={"scored": slow})), TIME)
     assert finding.verdict is GateVerdict.REGRESSED
-    assert finding.estimate.value == pytest.approx(8 / 3, rel=1e-3)
+    assert finding.estimate.value == pytest.approx(8 / 3)
 
 
 def training_for(seconds, only_with_seed=None):
@@ -285,7 +285,7 @@ def training_for(seconds, only_with_seed=None):
 def test_a_training_that_takes_longer_for_the_same_losses(compare, notes, seconds, only, verdict, ratio, stages) -> None:
     finding = find(compare(FakeWorker(), training_for(seconds, only)), TIME)
     assert finding.verdict is verdict
-    assert finding.estimate.value == pytest.approx(ratio, rel=1e-3)
+    assert finding.estimate.value == pytest.approx(ratio)
     assert [stage for stage in notes.stages if "quality" in stage] == ["quality, 1 seed", "quality, 10 seeds"][:stages]
 
 
