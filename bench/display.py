@@ -29,7 +29,8 @@ from datasets.card import DataError
 if TYPE_CHECKING:
     from bench.measure.fitness import Finding
 
-COLOURS = {Outcome.OK: "green", Outcome.SKIPPED: "yellow", Outcome.UNSUPPORTED: "yellow", Outcome.INVALID: "magenta"}
+COLOURS = {Outcome.OK: "green", Outcome.SKIPPED: "yellow", Outcome.UNSUPPORTED: "yellow", Outcome.INVALID: "magenta", Outcome.INTERRUPTED: "yellow"}
+REASON_LENGTH = 2000  # a remedy is told in full, a stranger's exception of any length is not
 
 P = ParamSpec("P")
 
@@ -94,7 +95,7 @@ def format_quantity(quantity: Quantity) -> str:
 def summarise(record: Record) -> str:
     """One line for a case that ended in order, a second one with the reason for any other."""
     line = f"[{COLOURS.get(record.outcome, 'red')}]{record.outcome:<11}[/] {escape(record.case.case.id)}"
-    return line if record.reason is None else f"{line}\n            {escape(clean_text(record.reason, 300))}"
+    return line if record.reason is None else f"{line}\n            {escape(clean_text(record.reason, REASON_LENGTH))}"
 
 
 def print_results(records: Sequence[Record]) -> None:
