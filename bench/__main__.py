@@ -1,6 +1,12 @@
 """`python -m bench`."""
 
 if __name__ == "__main__":  # processes that check records import this file too, and need none of what the command line needs
-    from bench.cli import main
+    import os
+    import signal
 
-    main()
+    try:
+        from bench.cli import main
+
+        main()
+    except KeyboardInterrupt:  # while the command line was still being imported, and nothing was started
+        os._exit(128 + signal.SIGINT)

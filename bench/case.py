@@ -49,7 +49,7 @@ class Outcome(StrEnum):
     CRASH = "crash"
     UNSUPPORTED = "unsupported"
     INVALID = "invalid"  # measured, but the machine was not fit
-    INTERRUPTED = "interrupted"  # by Ctrl-C or SIGTERM, and no fault of the case
+    INTERRUPTED = "interrupted"  # by Ctrl-C or SIGTERM
     SKIPPED = "skipped"
 
 
@@ -72,7 +72,7 @@ class ExitCode:
     WRONG_USE = 2
     INCONCLUSIVE = 3
     MACHINE_NOT_FIT = 4
-    INTERRUPTED = 130  # Ctrl-C or SIGTERM
+    INTERRUPTED = 130  # by Ctrl-C; 143 by SIGTERM: 128 + the signal's number, as shells write it
     INTERNAL_ERROR = 70  # EX_SOFTWARE of sysexits.h: the gate itself failed, which is no verdict
 
 

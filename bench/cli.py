@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,6 +32,7 @@ from bench.display import (
     print_table,
     report_errors,
 )
+from bench.interruption import heed_termination
 from bench.launch.stations import Engine, Station, Wish, find_run, name_suffixes, open_stations, spell_resumption
 
 if TYPE_CHECKING:
@@ -43,7 +46,8 @@ app = typer.Typer(
     add_completion=False,  # typer's own asks for a program of one word; `completion` below makes one
     rich_markup_mode="markdown",
     help="Benchmarks for deep-learning models of computational biology: run cases, keep records, judge documented claims.",
-    epilog="Exit codes: 0 all well; 1 a case or verdict failed; 2 wrong use or bad input; 3 inconclusive or not comparable; 4 machine not fit.",
+    epilog="Exit codes: 0 all well; 1 a case or verdict failed; 2 wrong use or bad input; 3 inconclusive, not comparable "
+    "or nothing run because something is missing; 4 machine not fit; 130 interrupted by Ctrl-C, 143 by SIGTERM.",
 )
 app.add_typer(cli_data.app, name="data")
 app.add_typer(cli_gate.app, name="gate")
@@ -132,6 +136,7 @@ def doctor(
     "`python -m bench run --engine docker --gpu 0 --image cuda --image triton2 --select dnabert-s`"
 )
 @report_errors
+@heed_termination()
 def run(
     words: Annotated[list[str] | None, typer.Argument(hidden=True)] = None,  # names without --select, to be told about it
     profile: ProfileName = None,
@@ -156,14 +161,14 @@ def run(
 ) -> None:
     """Runs cases, one process and one record each, then writes the leaderboard and the claims report.
 
-    Ctrl-C and SIGTERM end the cases under way, keep every record, say how to go on, and exit with 130. Exit 3: nothing was measured, for every
-    case was skipped or unsupported here. Exit 4: this machine has not the profile's GPU, or is not fit to measure on.
+    Ctrl-C and SIGTERM end the cases under way, whose outcome is then `interrupted`, and the run with exit code 130 or 143; --resume goes on.
+    A run of which every case was skipped ends with 3.
     """
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as a scheduler ends a job
     import psutil
 
     from bench.launch.campaign import Campaign, judge_run
     from bench.launch.local import Limits
+    from bench.neighbours import announce_run, own_run
     from bench.registry import select_cases
     from bench.report import write_pages
     from bench.store import RunStore
@@ -181,18 +186,22 @@ def run(
                 data=data, command=typed)  # fmt: skip
     stations = _open_stations(wish)
     name = name or _name_run(out, f"{stations[0].profile.name}-{preset}", suffixes, resume=resume)
+    stores = [RunStore.create(out / "runs", f"{name}{suffix}") for suffix in suffixes]
     taken: dict[str, list[Record]] = {}
-    for station, suffix in zip(stations, suffixes, strict=True):
-        for note in station.notes:
-            errors.print(note, markup=False, soft_wrap=True)
-        store = RunStore.create(out / "runs", f"{name}{suffix}")
-        width = jobs or (2 if preset is Preset.SMOKE and station.profile.device == "cpu" else 1)
-        allowed = int(memory * 1e9) if memory else int(psutil.virtual_memory().available * 0.9 / width)
-        limits = Limits(wall_seconds=timeout, silent_seconds=silence, memory_bytes=allowed)
-        campaign = Campaign(cases=cases, store=store, profile=station.profile, launcher=station.open(store.folder), data=data, seed=seed, limits=limits,
-                            command=typed, emulated=wish.emulated, resume=resume, jobs=width)  # fmt: skip
-        taken[station.label] = _execute(campaign, name, quiet=json)
-    pages = write_pages(out)
+    with ExitStack() as held:
+        for store in stores:
+            held.enter_context(own_run(store.folder))
+        neighbours = held.enter_context(announce_run(name))
+        for station, store in zip(stations, stores, strict=True):
+            for note in station.notes:
+                errors.print(note, markup=False, soft_wrap=True)
+            width = jobs or (2 if preset is Preset.SMOKE and station.profile.device == "cpu" else 1)
+            allowed = int(memory * 1e9) if memory else int(psutil.virtual_memory().available * 0.9 / width)
+            limits = Limits(wall_seconds=timeout, silent_seconds=silence, memory_bytes=allowed)
+            campaign = Campaign(cases=cases, store=store, profile=station.profile, launcher=station.open(store.folder), data=data, seed=seed, limits=limits,
+                                command=typed, emulated=wish.emulated, resume=resume, jobs=width, find_neighbours=neighbours.find)  # fmt: skip
+            taken[station.label] = _execute(campaign, name, quiet=json)
+        pages = write_pages(out)
     records = [record for found in taken.values() for record in found]
     if json:
         print_json([record.model_dump(mode="json") for record in records])
@@ -218,7 +227,7 @@ def _execute(campaign: Campaign, name: str, *, quiet: bool) -> list[Record]:
             return campaign.execute(display)
     except KeyboardInterrupt:
         errors.print(f"interrupted; every finished case is recorded. Go on with: {spell_resumption(campaign.command, name)}", markup=False, soft_wrap=True)
-        raise typer.Exit(ExitCode.INTERRUPTED) from None
+        raise
 
 
 def _print_run(taken: Mapping[str, Sequence[Record]], out: Path) -> None:
@@ -317,4 +326,11 @@ def _name_run(out: Path, stem: str, suffixes: Sequence[str], *, resume: bool) ->
 def main() -> None:
     """Entry point of `python -m bench`."""
     completion_init()  # typer does this only for its own way of installing completion
-    app(prog_name="python -m bench", complete_var=cli_completion.VARIABLE)
+    try:
+        app(prog_name="python -m bench", complete_var=cli_completion.VARIABLE)
+    except SystemExit as end:
+        if end.code in (128 + signal.SIGINT, 128 + signal.SIGTERM):
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(end.code)  # everything has ended: taking torch apart takes seconds on a busy machine, and the user waits
+        raise

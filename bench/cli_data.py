@@ -125,7 +125,7 @@ def write_splice_targets(
             report = write(variants, fasta, weights, out, batch=batch, device=chosen, cache=user_cache_path("assay"), progress=follow)
         except KeyboardInterrupt:
             errors.print("interrupted; the same command goes on where this one stopped", soft_wrap=True)
-            raise typer.Exit(130) from None
+            raise typer.Exit(ExitCode.INTERRUPTED) from None
     if json:
         print_json(asdict(report) | {"out": str(out)})
         return

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from bench.case import ExitCode, Preset, UsageError
 from bench.display import console, errors, format_quantity, print_json, print_table, report_errors
+from bench.interruption import heed_termination
 from datasets.card import DataError
 
 if TYPE_CHECKING:
@@ -48,26 +47,6 @@ def own_crashes() -> Iterator[None]:
         what = f"the gate itself failed ({type(error).__name__}: {error}); this says nothing about the candidate. Please report it"
         errors.print(what, style="red", markup=False, soft_wrap=True)
         raise typer.Exit(ExitCode.INTERNAL_ERROR) from None
-
-
-@contextmanager
-def heed_termination() -> Iterator[None]:
-    """SIGTERM, with which CI systems and `timeout` end a job, unwinds as Ctrl-C does: workers end, worktrees are removed."""
-
-    def interrupt(number: int, _: FrameType | None) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not cut the removal short
-        raise KeyboardInterrupt(number)
-
-    numbers = [signal.SIGTERM] + [signal.SIGINT] * (signal.getsignal(signal.SIGINT) is not signal.SIG_IGN)
-    before = {number: signal.signal(number, interrupt) for number in numbers}
-    try:
-        yield
-    except KeyboardInterrupt as stop:
-        errors.print("interrupted; nothing was judged and nothing was stored", soft_wrap=True)
-        raise typer.Exit(128 + (stop.args[0] if stop.args else signal.SIGINT)) from None
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @app.callback()
@@ -149,7 +128,7 @@ def _compare(
     from bench.gate.session import GateSession
 
     with ExitStack() as stack:
-        stack.enter_context(heed_termination())
+        stack.enter_context(heed_termination("interrupted; nothing was judged and nothing was stored"))
         display = stack.enter_context(GateDisplay(quiet=quiet))
         logs = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="assay-gate-logs-")))
         gpu = options.profile.device == "cuda"

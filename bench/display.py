@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from bench.measure.fitness import Finding
 
 COLOURS = {Outcome.OK: "green", Outcome.SKIPPED: "yellow", Outcome.UNSUPPORTED: "yellow", Outcome.INVALID: "magenta", Outcome.INTERRUPTED: "yellow"}
+REASON_LENGTH = 2000  # a remedy is told in full, a stranger's exception of any length is not
 
 P = ParamSpec("P")
 
@@ -94,7 +95,7 @@ def format_quantity(quantity: Quantity) -> str:
 def summarise(record: Record) -> str:
     """One line for a case that ended in order, a second one with the reason for any other."""
     line = f"[{COLOURS.get(record.outcome, 'red')}]{record.outcome:<11}[/] {escape(record.case.case.id)}"
-    return line if record.reason is None else f"{line}\n            {escape(clean_text(record.reason, 2000))}"
+    return line if record.reason is None else f"{line}\n            {escape(clean_text(record.reason, REASON_LENGTH))}"
 
 
 def print_results(records: Sequence[Record]) -> None:
@@ -106,7 +107,8 @@ def print_results(records: Sequence[Record]) -> None:
         speed = record.measurements.get("samples_per_s")
         name = "no data" if data is None else data.name + (" (synthetic twin)" if data.synthetic else "")
         quality = format_interval(record.quality[metric]) if metric in record.quality else ""
-        row = (case.variant, str(case.phase), f"{case.division} {case.precision}", format_number(speed.value) if speed and speed.value else "", quality, str(record.outcome))
+        samples_per_s = format_number(speed.value) if speed and speed.value else ""
+        row = (case.variant, str(case.phase), f"{case.division} {case.precision}", samples_per_s, quality, str(record.outcome))
         tables.setdefault(f"{case.workload} on {name}; quality is {metric} [95 % interval]", []).append(row)
     for title, rows in tables.items():
         print_table(f"\n{title}", ("variant", "phase", "division", "samples/s", "quality", "outcome"), rows)

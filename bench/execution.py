@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from safetensors.torch import load_file, save_file
 
-from bench.case import Case, Outcome, Phase, Preset, Quantity, UsageError
+from bench.case import Case, Outcome, Phase, Preset, Quantity
 from bench.comparability import choose_threads, compare_key, name_attention
 from bench.measure.clock import plan_rounds, run_round, summarise_rounds
 from bench.measure.flops import count_work, utilise
@@ -25,14 +25,13 @@ from bench.record import CaseFields, Comparability, Dataset, Environment, Machin
 from bench.registry import get_variant, get_workload
 from bench.store import RunStore, read_record
 from bench.torch21 import adapt_torch
+from datasets.card import MissingData
 from models.workload import History, Progress, Resources, Session
 
 if TYPE_CHECKING:
     from pytest_benchmark.fixture import BenchmarkFixture
 
 ROOT = Path(__file__).resolve().parents[1]
-# attention is known of open sessions only, and the next run of a case may take another kernel; it may also have other company
-WITHOUT_EFFECT_ON_WEIGHTS = {"attention", "parallel"}
 adapt_torch()
 
 
@@ -60,12 +59,14 @@ class Execution:
     case: Case
     settings: Settings
     progress: Progress
+    find_neighbours: Callable[[], Collection[str]]  # other runs on this machine
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
     measurements: dict[str, Quantity] = field(default_factory=dict)
     quality: dict[str, Quantity] = field(default_factory=dict)
     curves: dict[str, Sequence[float]] = field(default_factory=dict)
     findings: list[str] = field(default_factory=list)
     weights_sha256: str | None = None
+    _beside: set[str] = field(default_factory=set)
     _watch: ExitStack = field(default_factory=ExitStack)
     _meter: Meter | None = None
     _session: Session | None = None
@@ -89,25 +90,32 @@ class Execution:
         batch = settings.profile.choose_batch(self.case)
         self._machine = identify_machine(self.device)
         self._environment = identify_environment(ROOT, settings.command)
-        self._comparability = self._compare_key(self.case)
-        self.progress(0, 0, "opening data and model")
-        resources = Resources(device=self.device, data=settings.data, batch=batch, seed=settings.seed, cache=settings.cache, progress=self.progress)
+        self._comparability = self._compare(self.case)
+        self._live(0, 0, "opening data and model")
+        resources = Resources(device=self.device, data=settings.data, batch=batch, seed=settings.seed, cache=settings.cache, progress=self._live)
         self._session = workload.open(self.case, resources)
         self._comparability = name_attention(self._comparability, self._session.conditions)
         return self._session
+
+    def _compare(self, case: Case) -> Comparability:
+        """What this case, or another phase of it, is compared by here."""
+        assert self._machine is not None  # noqa: S101  # `open` comes first
+        assert self._environment is not None  # noqa: S101
+        settings, identity = self.settings, get_workload(case.workload).identify(case, self.settings.data)
+        return compare_key(case, identity, self._machine, self._environment, profile=settings.profile, seed=settings.seed, parallel=settings.parallel)
 
     def time(self, benchmark: BenchmarkFixture, step: Callable[[], int]) -> None:
         """Warms up, times rounds of steps through pytest-benchmark and watches memory and energy meanwhile."""
         assert self._meter is not None  # noqa: S101  # `open` comes first
         settings = self.settings
-        self.progress(0, 0, "warming up")
+        self._live(0, 0, "warming up")
         samples: list[int] = []
         # before the window opens: energy per sample counts the samples of the rounds alone
         plan = plan_rounds(step, self.device, round_seconds=settings.round_seconds, rounds=settings.rounds, max_warmup_seconds=settings.warm_up_seconds)
 
         def timed_round() -> None:
             samples.append(run_round(step, self.device, plan.steps_per_round))
-            self.progress(len(samples), plan.rounds, "timing")
+            self._live(len(samples), plan.rounds, "timing")
 
         with self._meter.window() as window:
             benchmark.pedantic(timed_round, rounds=plan.rounds, iterations=1)  # type: ignore[no-untyped-call]
@@ -130,7 +138,7 @@ class Execution:
                 reached.append(value)
 
         # only documented conditions have a documented quality to wait for, and testing after every epoch is not free
-        history = session.fit(self.progress, follow if self.case.preset is Preset.DOCUMENTED else None)
+        history = session.fit(self._live, follow if self.case.preset is Preset.DOCUMENTED else None)
         wall = history.seconds[-1]
         how = f"one training of {len(history.train_loss)} epochs"
         self.measurements |= {
@@ -147,39 +155,42 @@ class Execution:
     def load_weights(self, session: Session) -> str | None:
         """Loads what the training case of the same run left. Returns None, or the reason why there is nothing to load.
 
-        Raises UsageError for weights of another training than this case would have had.
+        Raises MissingData, which ends the case as skipped, for weights that this run's case would not have trained, or that no record vouches for.
         """
-        path, training = self._weights_path(Phase.TRAIN), replace(self.case, phase=Phase.TRAIN)
+        training = replace(self.case, phase=Phase.TRAIN)
+        path = self._weights_path(training)
         if not path.exists():
             return "no trained weights: the training case of this run did not finish here"
-        records = [record for record in map(read_record, RunStore(self.settings.run).find(training)) if record.weights_sha256]
-        remedy = f"Run {training.id} again in this run, or take another --name."
-        if not records or records[-1].comparability is None:
-            raise UsageError(f"{path}: no record of this run says how these weights were trained. {remedy}")
-        differences = [d for d in records[-1].comparability.differences(self._compare_key(training)) if d.split(":")[0] not in WITHOUT_EFFECT_ON_WEIGHTS]
-        if differences:
-            raise UsageError(f"{path}: trained otherwise than this case asks for ({'; '.join(differences)}). {remedy}")
-        session.model.load_state_dict(load_file(path, device=str(self.device)))
-        self.weights_sha256 = _hash_weights(session.model)
-        if self.weights_sha256 != records[-1].weights_sha256:
-            raise UsageError(f"{path}: not the weights that {records[-1].file_name} recorded. {remedy}")
+        weights = load_file(path)
+        found = _hash_weights(weights)
+        if fault := self._find_fault(training, found):
+            remedy = f"Train them anew with --select '{training.id}', or choose another --name"
+            raise MissingData(f"weights/{path.name}", fault, remedy)
+        session.model.load_state_dict(weights)
+        self.weights_sha256 = found
         return None
 
-    def _compare_key(self, case: Case) -> Comparability:
-        settings, identity = self.settings, get_workload(case.workload).identify(case, self.settings.data)
-        assert self._machine is not None  # noqa: S101  # `open` comes first
-        assert self._environment is not None  # noqa: S101
-        return compare_key(case, identity, self._machine, self._environment, profile=settings.profile, seed=settings.seed, parallel=settings.parallel)
+    def _find_fault(self, training: Case, weights_sha256: str) -> str | None:
+        """Why the run's weights are not those that the training case would leave here and now; None when they are."""
+        records = [record for record in map(read_record, RunStore(self.settings.run).find(training)) if record.weights_sha256 == weights_sha256]
+        trained = records[-1].comparability if records else None
+        if trained is None:
+            return "no record of this run says how they were trained: the training was ended before its record, or the file was changed since"
+        here = self._compare(training)
+        # the session knows the attention kernel later, and how many cases ran beside the training changes its time only
+        differences = here.model_copy(update={"attention": trained.attention, "parallel": trained.parallel}).differences(trained)
+        return f"trained under other conditions (here -> there: {', '.join(differences)})" if differences else None
 
     def evaluate(self, session: Session) -> None:
         """Quality of the present weights on the test split."""
-        self.progress(0, 0, "scoring")
+        self._live(0, 0, "scoring")
         self.quality |= session.evaluate()
         self.curves |= getattr(session, "curves", {})  # a session may leave some, e.g. the rows of a confusion matrix
 
     def finish(self, outcome: Outcome, reason: str | None) -> Path:
         """Writes the record, whatever happened before, and returns its path."""
         self._watch.close()
+        self._beside.update(self.find_neighbours())
         if outcome is Outcome.OK and self.findings:
             outcome, reason = Outcome.INVALID, "; ".join(self.findings)
         session, settings = self._session, self.settings
@@ -208,8 +219,14 @@ class Execution:
             machine=self._machine,
             environment=self._environment,
             fitness=tuple(self.findings),
+            beside=tuple(sorted(self._beside)),
         )
         return RunStore(settings.run).append(record)
+
+    def _live(self, done: int, total: int, note: str, /) -> None:
+        """A sign of life, and a moment to see who else runs."""
+        self._beside.update(self.find_neighbours())
+        self.progress(done, total, note)
 
     def _keep(self, window: Window, samples: int) -> None:
         self.measurements |= window.measurements(samples)
@@ -228,22 +245,21 @@ class Execution:
             self.curves["validation_loss"] = list(history.validation_loss)
         self.curves |= {name: list(curve) for name, curve in history.curves.items()}
 
-    def _weights_path(self, phase: Phase) -> Path:
-        case = Case(self.case.workload, self.case.variant, phase, self.case.preset, self.case.division, self.case.precision)
+    def _weights_path(self, case: Case) -> Path:
         return self.settings.run / "weights" / (case.id.replace("/", ".") + ".safetensors")
 
     def _save_weights(self, session: Session) -> None:
-        path = self._weights_path(self.case.phase)
+        path = self._weights_path(self.case)
         path.parent.mkdir(exist_ok=True)
         temporary = path.with_suffix(".tmp")
         save_file({name: tensor.detach().cpu().contiguous() for name, tensor in session.model.state_dict().items()}, temporary)
         temporary.rename(path)
-        self.weights_sha256 = _hash_weights(session.model)
+        self.weights_sha256 = _hash_weights(session.model.state_dict())
 
 
-def _hash_weights(model: torch.nn.Module) -> str:
+def _hash_weights(weights: Mapping[str, torch.Tensor]) -> str:
     digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
+    for name, tensor in sorted(weights.items()):
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes() if tensor.ndim else str(tensor.item()).encode())
     return digest.hexdigest()

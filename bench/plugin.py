@@ -11,7 +11,8 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Collection, Generator, Iterator
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bench.case import Case, Division, Outcome, Phase, Preset, Unsupported, UsageError
+from bench.case import Case, Division, ExitCode, Outcome, Phase, Preset, Unsupported, UsageError
 
 if TYPE_CHECKING:
     from bench.execution import Execution, Settings
@@ -37,6 +38,7 @@ _execution = pytest.StashKey["Execution"]()
 _outcome = pytest.StashKey[tuple[Outcome, str | None]]()
 _progress = pytest.StashKey["Progress"]()
 _status = pytest.StashKey[int]()
+_find_neighbours = pytest.StashKey[Callable[[], Collection[str]]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -60,8 +62,10 @@ def pytest_configure(config: pytest.Config) -> None:
     line = config.getoption("--assay-line")
     from models.workload import ignore_progress  # plain pytest shows its own progress
 
-    config.stash[_progress] = ignore_progress if line is None else _attach(line)
-    if line is not None:
+    if line is None:
+        config.stash[_progress] = ignore_progress
+    else:
+        config.stash[_progress], config.stash[_find_neighbours] = _attach(line)
         atexit.register(_leave, config)
 
 
@@ -92,12 +96,26 @@ def execution(case: Case, request: pytest.FixtureRequest) -> Iterator[Execution]
     """The case under way. Its record is written when the test has ended, whatever the end was."""
     from bench.execution import Execution
 
-    under_way = Execution(case, _settle(request.config, case), request.config.stash[_progress])
+    config = request.config
+    settings = _settle(config, case)
+    if config.getoption("--assay-line") is None:
+        _stand_alone(config, settings.run)
+    under_way = Execution(case, settings, config.stash[_progress], config.stash[_find_neighbours])
     request.node.stash[_execution] = under_way
     yield under_way
     outcome, reason = request.node.stash.get(_outcome, (Outcome.CRASH, "ended before pytest could report"))
     path = under_way.finish(outcome, reason)
     request.node.user_properties.append(("record", str(path)))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
+    """Keeps the outcome of a case that Ctrl-C ends: pytest makes no report of it, but takes its fixtures down, where the record is written."""
+    try:
+        return (yield)
+    except KeyboardInterrupt as error:
+        item.stash[_outcome] = _classify(error)
+        raise
 
 
 @pytest.hookimpl(wrapper=True)
@@ -165,6 +183,22 @@ def _settle(config: pytest.Config, case: Case) -> Settings:
     )
 
 
+def _stand_alone(config: pytest.Config, run: Path) -> None:
+    """What the launcher does for its cases: has the run's folder for itself, knows of other runs, heeds SIGTERM as Ctrl-C. For the whole session."""
+    from bench.neighbours import announce_run, own_run
+
+    if _find_neighbours in config.stash:
+        return
+    held = ExitStack()
+    config.add_cleanup(held.close)
+    try:
+        held.enter_context(own_run(run))
+    except UsageError as error:
+        pytest.exit(str(error).replace("--name", "--assay-run"), returncode=ExitCode.WRONG_USE)
+    config.stash[_find_neighbours] = held.enter_context(announce_run(run.name)).find
+    held.callback(signal.signal, signal.SIGTERM, signal.signal(signal.SIGTERM, signal.default_int_handler))
+
+
 def _classify(error: BaseException | None) -> tuple[Outcome, str | None]:
     import torch
 
@@ -182,7 +216,7 @@ def _classify(error: BaseException | None) -> tuple[Outcome, str | None]:
         case MemoryError() | torch.cuda.OutOfMemoryError():  # torch.OutOfMemoryError came after 2.1
             return Outcome.OOM, f"{type(error).__name__}: {error}"
         case KeyboardInterrupt():
-            return Outcome.INTERRUPTED, "interrupted by the user"
+            return Outcome.INTERRUPTED, "ended by Ctrl-C or SIGTERM; run it again"
         case _:
             return Outcome.CRASH, f"{type(error).__name__}: {error}"
 
@@ -195,13 +229,19 @@ def _leave(config: pytest.Config) -> None:
         os._exit(status)
 
 
-def _attach(line: str) -> Progress:
-    """Reports progress to the launcher and dies with it: a case that outlives its launcher would disturb the next one."""
+def _attach(line: str) -> tuple[Progress, Callable[[], Collection[str]]]:
+    """Reports progress to the launcher, hears of other runs from it, a line each, and dies with it: a case that outlives it would disturb the next one.
+
+    Returns what tells the progress, and what gives the other runs that the launcher has told of.
+    """
     receive, send = _open_line(line)
+    neighbours: set[str] = set()
 
     def watch() -> None:
-        while receive(64):
-            pass
+        pending = b""
+        while heard := receive(4096):
+            *names, pending = (pending + heard).split(b"\n")
+            neighbours.update(name.decode(errors="replace") for name in names)
         os.killpg(0, signal.SIGKILL)
 
     threading.Thread(target=watch, daemon=True, name="launcher-watch").start()
@@ -214,7 +254,7 @@ def _attach(line: str) -> Progress:
             last = now
             send(json.dumps({"done": done, "total": total, "note": note}).encode() + b"\n")
 
-    return report
+    return report, lambda: neighbours
 
 
 def _open_line(line: str) -> tuple[Callable[[int], bytes], Callable[[bytes], object]]:

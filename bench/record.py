@@ -154,6 +154,7 @@ class Record(_Strict):
     machine: Machine | None = None
     environment: Environment | None = None
     fitness: tuple[str, ...] = ()  # what was wrong with the machine, finding by finding
+    beside: tuple[str, ...] = ()  # other runs that were under way on this machine meanwhile, e.g. "nightly (pid 4711)"
 
     @field_validator("recipe")
     @classmethod

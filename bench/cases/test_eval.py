@@ -7,8 +7,8 @@ from bench.registry import get_workload
 
 def test_eval(execution: Execution, benchmark):  # type: ignore[no-untyped-def]
     session = execution.open()
+    why_not = execution.load_weights(session)  # first: weights of another training end the case
     execution.time(benchmark, session.infer)
-    why_not = execution.load_weights(session)
     if why_not is None:
         execution.evaluate(session)
     else:

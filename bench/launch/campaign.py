@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from threading import Event
 from typing import Protocol
@@ -15,7 +16,7 @@ import torch
 
 from bench.case import Case, ExitCode, Outcome, Phase, Unsupported
 from bench.comparability import choose_threads, compare_key, foresee
-from bench.launch.local import Ending, Limits
+from bench.launch.local import POLL_SECONDS, Contact, Ending, Limits
 from bench.measure.precision import require_precision
 from bench.plugin import BAD_INPUT
 from bench.profiles import Profile
@@ -53,10 +54,10 @@ class Launcher(Protocol):
     def identify(self, device: torch.device) -> tuple[Machine, Environment]:
         """Where and with what the cases run."""
 
-    def launch(self, case: Case, options: Sequence[str], limits: Limits, log: Path, report: Callable[[int, int, str], None], stop: Event) -> Ending:
-        """Runs one case to its end, or until `stop` is set. Nothing of the case is left when this returns, however it returns.
+    def launch(self, case: Case, options: Sequence[str], limits: Limits, log: Path, contact: Contact) -> Ending:
+        """Runs one case to its end, or until `contact.stop` is set. Nothing of the case is left when this returns, however it returns.
 
-        options: pytest options of bench.plugin. report: called with (done, total, note).
+        options: pytest options of bench.plugin.
         """
 
 
@@ -72,6 +73,7 @@ class Campaign:
     seed: int
     limits: Limits
     command: tuple[str, ...]
+    find_neighbours: Callable[[], Collection[str]]
     emulated: tuple[str, ...] = ()
     resume: bool = False
     jobs: int = 1
@@ -89,9 +91,13 @@ class Campaign:
         finished = self._find_finished() if self.resume else {}
         stop = Event()
         with ThreadPoolExecutor(self.jobs) as pool:
-            chains = [pool.submit(self._execute_chain, chain, finished, display, stop) for chain in _chain_cases(self.cases)]
             try:
-                records = {case: record for chain in chains for case, record in chain.result().items()}
+                chains = [pool.submit(self._execute_chain, chain, finished, display, stop) for chain in _chain_cases(self.cases)]
+                records: dict[Case, Record] = {}
+                for chain in chains:
+                    while not wait([chain], POLL_SECONDS).done:
+                        pass  # in turns: a signal that another thread receives is only acted on when this one wakes
+                    records |= chain.result()
             except BaseException:
                 stop.set()
                 pool.shutdown(cancel_futures=True)
@@ -115,15 +121,13 @@ class Campaign:
         before = self.store.find(case)
         started = datetime.now(UTC)
         log = self.store.folder / "logs" / f"{case.id.replace('/', '.')}.log"
-        if refusal := self._refuse(case, log):  # a process would say the same after its imports
-            record = read_record(self._record_ending(case, refusal, started))
-            display.finish(record)
-            return record
-        ending = self.launcher.launch(case, self._options(), self.limits, log, lambda done, total, note: display.advance(case, done, total, note), stop)
+        contact = Contact(report=partial(display.advance, case), stop=stop, find_neighbours=self.find_neighbours)
+        # what cannot run here is told without a process, which would say the same after its imports
+        ending = self._refuse(case, log) or self.launcher.launch(case, self._options(), self.limits, log, contact)
         written = self.store.find(case)
         if written == before:
             ending = ending if ending.outcome else Ending(Outcome.CRASH, f"ended without a record; its output is in {log.name}", log)
-            written = [self._record_ending(case, ending, started)]
+            written = [self._record_ending(case, ending, started, contact.told)]
         record = read_record(written[-1])
         display.finish(record)
         return record
@@ -140,7 +144,7 @@ class Campaign:
         options += [f"--assay-parallel={self.jobs}", f"--assay-command={shlex.join(self.command)}"]
         return options + [f"--assay-emulated={what}" for what in self.emulated]
 
-    def _record_ending(self, case: Case, ending: Ending, started: datetime) -> Path:
+    def _record_ending(self, case: Case, ending: Ending, started: datetime, beside: Iterable[str]) -> Path:
         machine, environment = self.launcher.identify(self._device)
         record = Record(
             run=self.store.folder.name,
@@ -155,6 +159,7 @@ class Campaign:
             recipe=get_workload(case.workload).recipe(case),
             machine=machine,
             environment=environment,
+            beside=tuple(sorted(beside)),
         )
         return self.store.append(record)
 
@@ -185,8 +190,8 @@ def _chain_cases(cases: Sequence[Case]) -> list[list[Case]]:
 
 
 def judge_run(records: Sequence[Record]) -> int:
-    """Exit code of a run: 2 for unusable input, 1 for a failed case, 130 for an interrupted one, 4 when only the machine was at fault, 3 when
-    nothing was measured, else 0."""
+    """Exit code of a run: 2 for unusable input, 1 for a failed case, 130 for one that was interrupted, 4 when only the machine was at fault,
+    3 where nothing ran because something is missing, else 0."""
     outcomes = {record.outcome for record in records}
     if any(record.reason and record.reason.startswith(BAD_INPUT) for record in records):
         return ExitCode.WRONG_USE
@@ -196,4 +201,4 @@ def judge_run(records: Sequence[Record]) -> int:
         return ExitCode.INTERRUPTED
     if Outcome.INVALID in outcomes:
         return ExitCode.MACHINE_NOT_FIT
-    return ExitCode.INCONCLUSIVE if outcomes <= {Outcome.SKIPPED, Outcome.UNSUPPORTED} else ExitCode.OK
+    return ExitCode.INCONCLUSIVE if Outcome.SKIPPED in outcomes <= {Outcome.SKIPPED, Outcome.UNSUPPORTED} else ExitCode.OK

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.client import CONFLICT
 from pathlib import Path
@@ -150,6 +150,12 @@ def close_stream(stream: Any) -> None:
     stream.close()
     if connection is not None:
         connection.close()
+
+
+def write_input(stream: Any, text: bytes) -> None:
+    """Writes to a container's standard input; one that has just ended reads no more."""
+    with suppress(BrokenPipeError, ConnectionResetError):
+        stream._sock.sendall(text)  # the SDK's file over the socket can only be read
 
 
 def remove_container(container: Container) -> None:

@@ -9,14 +9,13 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from docker.utils.socket import STDOUT, frames_iter
 
 from bench.case import Case, ExitCode, Outcome, UsageError
-from bench.launch.containers import DATA, FAULTS, RESULTS, CannotStart, Containers, Image, Running, explain_fault, remove_container
-from bench.launch.local import POLL_SECONDS, Ending, Limits, explain_exit, find_overrun
+from bench.launch.containers import DATA, FAULTS, RESULTS, CannotStart, Containers, Image, Running, explain_fault, remove_container, write_input
+from bench.launch.local import INTERRUPTED, POLL_SECONDS, Contact, Ending, Limits, explain_exit, find_overrun
 from bench.measure.fitness import Finding, NotFit
 from bench.plugin import MARK
 from bench.profiles import Profile, load_profile
@@ -106,15 +105,15 @@ class DockerLauncher:
     def identify(self, device: torch.device) -> tuple[Machine, Environment]:  # noqa: ARG002  # the doctor looked at the profile's device
         return self.machine, self.environment
 
-    def launch(self, case: Case, options: Sequence[str], limits: Limits, log: Path, report: Callable[[int, int, str], None], stop: Event) -> Ending:
+    def launch(self, case: Case, options: Sequence[str], limits: Limits, log: Path, contact: Contact) -> Ending:
         arguments = ["-m", "pytest", f"bench/cases/test_{case.phase}.py", "-q", "-s", "-p", "pytest_benchmark.plugin", "-p", "no:cacheprovider"]
         arguments += [*options, f"--assay-case={case.id}", "--assay-line=stdio"]
         log.parent.mkdir(exist_ok=True)
         try:
             with self.containers.start(arguments, memory_bytes=limits.memory_bytes) as running:
-                output = _Output(running, log, report)
+                output = _Output(running, log, contact.report)
                 output.start()
-                overrun = _watch(output, limits, stop)
+                overrun = _watch(running, output, limits, contact)
                 if overrun:
                     remove_container(running.container)
                 output.join()
@@ -162,13 +161,15 @@ class _Output(threading.Thread):
             log.write(text + b"\n")
 
 
-def _watch(output: _Output, limits: Limits, stop: Event) -> tuple[Outcome, str] | None:
+def _watch(running: Running, output: _Output, limits: Limits, contact: Contact) -> tuple[Outcome, str] | None:
     """Waits for the end of the output, which is the end of the container. Not None: why it must be ended before."""
     started = time.monotonic()
     while output.is_alive():
         output.join(POLL_SECONDS)
-        if stop.is_set():
-            return Outcome.INTERRUPTED, "interrupted by the user"
+        if contact.stop.is_set():
+            return INTERRUPTED
+        if news := contact.fetch_news():
+            write_input(running.stream, news)
         if overrun := find_overrun(limits, started, output.spoke):
             return overrun
     return None

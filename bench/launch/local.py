@@ -11,8 +11,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[2]
 POLL_SECONDS = 0.25
-INTERRUPTING = (signal.SIGINT, signal.SIGTERM)
+INTERRUPTED = (Outcome.INTERRUPTED, "its run was ended by Ctrl-C or SIGTERM; --resume tries it again")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +49,22 @@ class Ending:
     log: Path
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contact:
+    """What passes between a run and a case under way."""
+
+    report: Callable[[int, int, str], None]  # called with (done, total, note)
+    stop: Event  # set: the case must end
+    find_neighbours: Callable[[], Collection[str]]  # other runs on this machine, now
+    told: set[str] = field(default_factory=set)  # of these, the ones that the case knows of
+
+    def fetch_news(self) -> bytes:
+        """Lines for the case: the other runs that it does not know of yet."""
+        news = set(self.find_neighbours()) - self.told
+        self.told.update(news)
+        return "".join(f"{name}\n" for name in sorted(news)).encode()
+
+
 @dataclass(frozen=True, slots=True)
 class LocalLauncher:
     """Runs cases as processes of this machine. See bench.launch.campaign.Launcher."""
@@ -67,12 +83,12 @@ class LocalLauncher:
 
         return identify_machine(device), identify_environment(ROOT, self.command)
 
-    def launch(self, case: Case, options: Sequence[str], limits: Limits, log: Path, report: Callable[[int, int, str], None], stop: Event) -> Ending:
-        return run_case(case, options, limits, log, report, stop)
+    def launch(self, case: Case, options: Sequence[str], limits: Limits, log: Path, contact: Contact) -> Ending:
+        return run_case(case, options, limits, log, contact)
 
 
-def run_case(case: Case, options: Sequence[str], limits: Limits, log: Path, report: Callable[[int, int, str], None], stop: Event) -> Ending:
-    """Runs one case to its end, or until `stop` is set. `options` are pytest options of bench.plugin; `report` is called with (done, total, note).
+def run_case(case: Case, options: Sequence[str], limits: Limits, log: Path, contact: Contact) -> Ending:
+    """Runs one case to its end, or until `contact.stop` is set. `options` are pytest options of bench.plugin.
 
     The case's process group is gone when this returns, however it returns.
     """
@@ -88,7 +104,7 @@ def run_case(case: Case, options: Sequence[str], limits: Limits, log: Path, repo
         )
         theirs.close()
         try:
-            killed = _watch(process, ours, limits, report, stop)
+            killed = _watch(process, ours, limits, contact)
         finally:
             _kill_group(process)
     if killed is not None:
@@ -96,9 +112,7 @@ def run_case(case: Case, options: Sequence[str], limits: Limits, log: Path, repo
     return Ending(*explain_exit(process.returncode, log), log)
 
 
-def _watch(
-    process: subprocess.Popen[bytes], line: socket.socket, limits: Limits, report: Callable[[int, int, str], None], stop: Event
-) -> tuple[Outcome, str] | None:
+def _watch(process: subprocess.Popen[bytes], line: socket.socket, limits: Limits, contact: Contact) -> tuple[Outcome, str] | None:
     started = spoke = time.monotonic()
     pending = b""
     with selectors.DefaultSelector() as selector:
@@ -107,14 +121,17 @@ def _watch(
             if selector.select(POLL_SECONDS):
                 received = line.recv(65536)
                 if not received:  # the process closed its end: it is on its way out
-                    return _await_exit(process, limits)
+                    return _await_exit(process, limits, contact.stop)
                 spoke = time.monotonic()
                 *lines, pending = (pending + received).split(b"\n")
                 if lines:
                     said = json.loads(lines[-1])
-                    report(said["done"], said["total"], said["note"])
-            if stop.is_set():
-                return Outcome.INTERRUPTED, "interrupted by the user"
+                    contact.report(said["done"], said["total"], said["note"])
+            if contact.stop.is_set():
+                return INTERRUPTED
+            if news := contact.fetch_news():
+                with contextlib.suppress(OSError):  # a case that has just ended has its record and needs none
+                    line.sendall(news)
             if overrun := find_overrun(limits, started, spoke):
                 return overrun
             if (held := _memory_of_group(process.pid)) > limits.memory_bytes:
@@ -132,11 +149,13 @@ def find_overrun(limits: Limits, started: float, spoke: float) -> tuple[Outcome,
     return None
 
 
-def _await_exit(process: subprocess.Popen[bytes], limits: Limits) -> tuple[Outcome, str] | None:
-    try:
-        process.wait(limits.silent_seconds)
-    except subprocess.TimeoutExpired:
-        return Outcome.TIMEOUT, f"closed its line but did not end within {limits.silent_seconds:g} s"
+def _await_exit(process: subprocess.Popen[bytes], limits: Limits, stop: Event) -> tuple[Outcome, str] | None:
+    until = time.monotonic() + limits.silent_seconds
+    while process.poll() is None:
+        if stop.wait(POLL_SECONDS):
+            return INTERRUPTED
+        if time.monotonic() > until:
+            return Outcome.TIMEOUT, f"closed its line but did not end within {limits.silent_seconds:g} s"
     return None
 
 
@@ -161,9 +180,9 @@ def explain_exit(code: int, log: Path) -> tuple[Outcome | None, str | None]:
     if code in (0, 1):  # pytest ran the case to a verdict, so the record is the case's own
         return None, None
     if code < 0:
-        if -code in INTERRUPTING:
-            return Outcome.INTERRUPTED, f"ended by {signal.Signals(-code).name}, as a user or a scheduler sends it"
         name = signal.Signals(-code).name if -code in set(map(int, signal.Signals)) else f"signal {-code}"  # real-time signals have no names
+        if -code in (signal.SIGINT, signal.SIGTERM):
+            return Outcome.INTERRUPTED, f"ended by {name}; --resume tries it again"
         hint = "; the system's out-of-memory killer is the usual sender" if name == "SIGKILL" else ""
         return Outcome.CRASH, f"killed by {name}{hint}; its output is in {log.name}"
     return Outcome.CRASH, f"exit code {code}: {_last_line(log)}; its output is in {log.name}"

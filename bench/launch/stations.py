@@ -66,7 +66,8 @@ class Station:
 def open_stations(wish: Wish) -> list[Station]:
     """One station for each image, or this machine.
 
-    Raises UsageError for wishes that do not go together, unknown images and new digests; NotFit where the doctor refuses the machine.
+    Raises UsageError for wishes that do not go together, unknown images and new digests; NotFit where an image finds its machine unfit,
+    and for a profile that this machine has not.
     """
     if wish.engine is Engine.DOCKER:
         return _open_images(wish)
@@ -74,22 +75,20 @@ def open_stations(wish: Wish) -> list[Station]:
         if given:
             raise UsageError(f"{option} goes with --engine docker only; on this machine choose a GPU with CUDA_VISIBLE_DEVICES")
     profile = load_profile(wish.profile) if wish.profile else detect_profile()
-    _ask_doctor(profile, wish)
+    if profile.device != "cpu" and not wish.emulated:
+        _refuse_other_machine(profile, wish.results)
     return [Station(label="", profile=profile, wish=wish)]
 
 
-def _ask_doctor(profile: Profile, wish: Wish) -> None:
-    """Raises NotFit where this machine has not the profile's GPU, or has it in no state to be measured: no case could leave a sound record."""
-    if profile.device == "cpu":
-        return  # a busy CPU is told by the records
+def _refuse_other_machine(profile: Profile, results: Path) -> None:
+    """Raises NotFit, with all that the doctor refuses, where no case of the profile could start. What only makes times invalid is the cases' to find."""
     import torch
 
-    from bench.measure.fitness import NotFit, check_fitness
+    from bench.measure.fitness import PREREQUISITES, NotFit, check_fitness
 
-    _create_folder(wish.results)  # the doctor looks for space there
-    device = torch.device("cpu" if wish.emulated else profile.device)
-    findings = check_fitness(profile, device, results=wish.results, calibrate=False, emulated=bool(wish.emulated))
-    if refusals := [finding for finding in findings if not finding.ok]:
+    _create_folder(results)
+    refusals = [finding for finding in check_fitness(profile, torch.device(profile.device), results=results, calibrate=False) if not finding.ok]
+    if any(finding.name in PREREQUISITES for finding in refusals):
         raise NotFit(f"profile {profile.name}", refusals)
 
 

@@ -27,6 +27,7 @@ COPY_SHARE = 1 / 2  # of the datasheet's bandwidth
 BUSY_SHARE = 0.25  # of all cores: from here on a CPU's times are no longer its own
 STOLEN_SHARE = 0.05  # a host that takes this much takes it in bursts, which no median of a few rounds outlasts
 LEAST_DRIVER = {12: "525", 13: "580"}  # of each CUDA major version; CUDA Compatibility guide, table 1
+PREREQUISITES = frozenset({"nvml", "gpu", "driver", "torch build", "cuda", "architecture"})  # checks without which no case of a GPU profile starts
 GIB = 1 << 30
 
 

@@ -53,12 +53,12 @@ PHASES = tuple(Phase)
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A record in its place: rank within its group, the cells that it fills, and why its case did not end in order."""
+    """A record in its place: rank within its group, the cells that it fills, and why its case did not end in order or alone."""
 
     record: Record
     rank: Rank | None
     cells: Mapping[str, str]
-    reason: str = ""  # Markdown; empty for a case that ended in order on real hardware
+    reason: str = ""  # Markdown; empty for a case that ended in order on real hardware of its own
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,7 +267,8 @@ def _spell_outcome(record: Record) -> str:
 def _spell_reason(record: Record) -> str:
     emulated = Markup("emulated: ") + escape_text("; ".join(record.emulated), LINE_LENGTH) if record.emulated else ""
     reason = "" if record.outcome is Outcome.OK else escape_text(record.reason or "", LINE_LENGTH)
-    return Markup("; ").join(part for part in (reason, emulated) if part)  # a plain text's join would be escaped again
+    beside = Markup("beside other runs on its machine: ") + escape_text("; ".join(record.beside), LINE_LENGTH) if record.beside else ""
+    return Markup("; ").join(part for part in (reason, emulated, beside) if part)  # a plain text's join would be escaped again
 
 
 def _introduce(workload: Workload) -> dict[str, object]:

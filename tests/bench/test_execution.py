@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file, save_file
 
-from bench.case import Case, Outcome, Phase, UsageError
+from bench.case import Case, Outcome, Phase
 from bench.execution import Execution, Settings
 from bench.profiles import load_profile
 from bench.store import RunStore, read_record
+from datasets.card import MissingData
 from models.workload import ignore_progress
 
 TRAIN = Case.parse("affinity-v1/documented/train/smoke/closed/fp32")
@@ -31,7 +32,7 @@ def execute(case: Case, run: Path, seed: int, parallel: int = 1) -> Execution:
         parallel=parallel,
         command=("pytest",),
     )
-    return Execution(case, settings, ignore_progress)
+    return Execution(case, settings, ignore_progress, tuple)
 
 
 def train(run: Path, seed: int) -> str:
@@ -51,7 +52,8 @@ def trained(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def run(trained, tmp_path) -> Path:
-    return Path(shutil.copytree(trained, tmp_path / "one"))
+    shutil.copytree(trained, tmp_path / "one")
+    return tmp_path / "one"
 
 
 def load(run: Path, seed: int = 1, parallel: int = 1) -> tuple[str | None, str | None]:
@@ -69,22 +71,22 @@ def test_weights_of_the_latest_training_are_taken(run):
 
 
 def test_weights_of_another_seed_are_refused(run):
-    remedy = rf"Run {TRAIN.id} again in this run, or take another --name\."
-    with pytest.raises(UsageError, match=rf"fp32\.safetensors: trained otherwise than this case asks for \(seed: 1 -> 2\)\. {remedy}"):
+    remedy = f"Train them anew with --select '{TRAIN.id}', or choose another --name"
+    with pytest.raises(MissingData, match=rf"fp32\.safetensors: trained under other conditions \(here -> there: seed: 2 -> 1\)\. {remedy}"):
         load(run, seed=2)
 
 
 def test_weights_without_the_record_of_a_training_are_refused(run):
     for path in RunStore(run).find(TRAIN):
         path.unlink()
-    with pytest.raises(UsageError, match="no record of this run says how these weights were trained"):
+    with pytest.raises(MissingData, match="no record of this run says how they were trained"):
         load(run)
 
 
 def test_weights_that_were_exchanged_are_refused(run):
     path = run / WEIGHTS
     save_file({name: tensor + 1 for name, tensor in load_file(path).items()}, path)
-    with pytest.raises(UsageError, match=r"not the weights that 0000-affinity-v1\..*\.json recorded"):
+    with pytest.raises(MissingData, match=r"no record of this run says how they were trained: .*, or the file was changed since"):
         load(run)
 
 

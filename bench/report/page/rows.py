@@ -143,6 +143,7 @@ def _identify(record: Record) -> Iterator[tuple[str, str]]:
         "seeds": dict(record.seeds),
         "trained weights, sha256": record.weights_sha256,
         "fitness": list(record.fitness),
+        "other runs on this machine meanwhile": list(record.beside),
         "emulated": list(record.emulated),
         "reason": record.reason,
     })

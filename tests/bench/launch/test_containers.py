@@ -16,7 +16,7 @@ from bench.case import Outcome, Preset
 from bench.launch import docker as launching
 from bench.launch.containers import HARDENED, LABEL, CannotStart, Containers, Image, name_launcher, remove_container, sweep_orphans
 from bench.launch.docker import DockerLauncher, examine, read_status
-from bench.launch.local import Limits, explain_exit
+from bench.launch.local import Contact, Limits, explain_exit
 from bench.measure.fitness import NotFit
 from bench.registry import select_cases
 
@@ -105,11 +105,12 @@ def place(engine, **more):
     return Containers(**({"client": engine, "image": IMAGE, "gpu": None, "results": None, "data": None} | more))
 
 
-def launch(engine, tmp_path):
+def launch(engine, tmp_path, stop=None, neighbours=()):
     launcher = DockerLauncher(containers=place(engine, results=tmp_path), run=tmp_path / "runs" / "one", machine=NOBODY, environment=NOBODY)
     case, *_ = select_cases(Preset.SMOKE, None, "affinity-v1")
     log = tmp_path / "logs" / "case.log"
-    return launcher.launch(case, [], LIMITS, log, lambda *said: None, threading.Event())
+    contact = Contact(report=lambda *said: None, stop=stop or threading.Event(), find_neighbours=lambda: neighbours)
+    return launcher.launch(case, [], LIMITS, log, contact)
 
 
 def test_every_container_is_hardened_and_labelled(tmp_path):

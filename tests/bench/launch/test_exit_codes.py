@@ -1,12 +1,17 @@
 """What a run's exit code says of the outcomes of its cases."""
 
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from bench.case import Outcome
 from bench.launch.campaign import judge_run
 from bench.plugin import BAD_INPUT
+
+
+def ended(outcome: str, reason: str = "told") -> Any:
+    return SimpleNamespace(outcome=Outcome(outcome), reason=reason)
 
 
 @pytest.mark.parametrize(
@@ -24,8 +29,8 @@ from bench.plugin import BAD_INPUT
     ],
 )
 def test_the_worst_outcome_decides(outcomes, code):
-    assert judge_run([SimpleNamespace(outcome=Outcome(outcome), reason="told") for outcome in outcomes]) == code
+    assert judge_run([ended(outcome) for outcome in outcomes]) == code
 
 
 def test_unusable_input_comes_first():
-    assert judge_run([SimpleNamespace(outcome=Outcome.SKIPPED, reason=BAD_INPUT + "line.csv"), SimpleNamespace(outcome=Outcome.CRASH, reason="told")]) == 2
+    assert judge_run([ended("skipped", BAD_INPUT + "line.csv"), ended("crash")]) == 2

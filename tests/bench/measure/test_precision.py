@@ -90,7 +90,7 @@ def test_a_run_tells_so_without_a_process(monkeypatch, tmp_path):
     store = RunStore.create(tmp_path / "runs", "told")
     told: list[Case | Record] = []
     display = SimpleNamespace(start=told.append, advance=told.append, finish=told.append, skip=told.append)
-    run = Campaign(cases=[CASE], store=store, profile=load_profile("cpu"), launcher=NoProcess(), data=None, seed=1, limits=limits, command=("run",))
+    run = Campaign(cases=[CASE], store=store, profile=load_profile("cpu"), launcher=NoProcess(), data=None, seed=1, limits=limits, command=("run",), find_neighbours=tuple)
     (record,) = run.execute(display)
     assert (record.outcome, record.reason) == (
         Outcome.UNSUPPORTED,
