@@ -44,14 +44,14 @@ def train(run: Path, seed: int) -> str:
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory) -> Path:
+def trained(tmp_path_factory):
     run = tmp_path_factory.mktemp("runs") / "one"
     train(run, seed=1)
     return run
 
 
 @pytest.fixture
-def run(trained, tmp_path) -> Path:
+def run(trained, tmp_path):
     shutil.copytree(trained, tmp_path / "one")
     return tmp_path / "one"
 
