@@ -40,7 +40,7 @@ def other(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
 
 def find(neighbours: Neighbours) -> frozenset[str]:
     """Without the second that lies between two looks."""
-    return Neighbours(neighbours._entry, neighbours._fault).find()  # noqa: SLF001
+    return Neighbours(neighbours._entry, neighbours._fault).find()
 
 
 def test_the_second_owner_is_refused_and_told_who_is_the_first(tmp_path: Path, other: subprocess.Popen[str]) -> None:
