@@ -308,7 +308,7 @@ def test_what_a_killed_launcher_leaves_ends_by_itself_and_is_swept_and_ctrl_c_le
     assert f"Go on with: python -m bench run --engine docker --image cpu --out {host.results} " in output
     assert "--name interrupted --resume" in output
     (record,) = RunStore(host.results / "runs" / "interrupted").read()
-    assert (record.outcome, record.reason) == ("interrupted", "interrupted by the user")
+    assert (record.outcome, record.reason) == ("interrupted", "its run was ended by Ctrl-C or SIGTERM; --resume tries it again")
     assert host.containers() == []
 
 

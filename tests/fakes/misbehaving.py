@@ -56,6 +56,8 @@ class Misbehaving(TrainingSession):
         return super().step()
 
     def fit(self, progress: Progress, after_epoch: Callable[[], None] | None = None) -> History:
+        if self.variant == "dawdles":
+            print("dawdling", flush=True)
         while self.variant == "dawdles":
             progress(1, 2, "dawdling")
             time.sleep(0.1)

@@ -173,6 +173,24 @@ def test_how_a_container_ended_is_told(tmp_path, status, reason):
     assert (ending.outcome, ending.reason) == (Outcome.CRASH, reason)
 
 
+def test_what_is_stopped_is_interrupted_and_its_container_removed(tmp_path):
+    container, stop = FakeContainer(hangs=True), threading.Event()
+    stop.set()
+    assert launch(FakeEngine(container), tmp_path, stop).outcome is Outcome.INTERRUPTED
+    assert container.calls[-1] == "remove"
+
+
+def test_a_case_hears_of_the_other_runs_on_its_standard_input(tmp_path):
+    container = FakeContainer(hangs=True)
+    container.engine.settimeout(30)
+    running = threading.Thread(target=launch, args=(FakeEngine(container), tmp_path, None, ("nightly (pid 4711)",)))
+    running.start()
+    assert container.engine.recv(100) == b"nightly (pid 4711)\n"
+    container.engine.close()
+    running.join(30)
+    assert not running.is_alive()
+
+
 def test_a_signal_without_a_name_is_told_by_its_number(tmp_path):
     assert explain_exit(-15, tmp_path / "case.log") == (Outcome.INTERRUPTED, "ended by SIGTERM, as a user or a scheduler sends it")
     assert explain_exit(-40, tmp_path / "case.log") == (Outcome.CRASH, "killed by signal 40; its output is in case.log")

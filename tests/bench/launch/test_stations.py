@@ -1,5 +1,6 @@
 """Where a run takes place, and what its folders are called, so that --resume finds them again."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -47,12 +48,36 @@ def test_digests_are_kept_once_every_image_was_found_fit(engine, tmp_path):
     engine.unfit = "assay:triton2"
     with pytest.raises(NotFit):
         open_stations(wish(tmp_path))
-    assert list(tmp_path.iterdir()) == []
+    assert not (tmp_path / "runs").exists()
     engine.unfit = None
     stations = open_stations(wish(tmp_path))
     kept = [f"assay:{name} is sha256:{name}; kept in {tmp_path / 'images.toml'}" for name in ("cpu", "triton2")]
     assert [station.notes for station in stations] == [["removed 2 containers of a run that is gone", kept[0]], [kept[1]]]
     assert read_digests(tmp_path) == {"assay:cpu": "sha256:cpu", "assay:triton2": "sha256:triton2"}
+
+
+@pytest.mark.parametrize(("profile", "fault"), [("a40", "no GPU can be asked"), ("h100", "no GPU can be asked")])
+def test_a_gpu_profile_without_its_gpu_is_refused_as_by_the_doctor(no_nvml, tmp_path, profile, fault):
+    with pytest.raises(NotFit) as refused:
+        open_stations(wish(tmp_path, engine=Engine.LOCAL, images=(), profile=profile))
+    assert refused.value.where == f"profile {profile}"
+    assert fault in refused.value.refusals[0].message
+
+
+def test_the_profile_of_another_gpu_is_refused_and_a_pretended_one_is_not(nvml, tmp_path):
+    asked = wish(tmp_path, engine=Engine.LOCAL, images=(), profile="h100")
+    with pytest.raises(NotFit) as refused:
+        open_stations(asked)
+    assert {"gpu": "found NVIDIA A40."}.items() <= {finding.name: finding.message for finding in refused.value.refusals}.items()
+    assert [station.profile.name for station in open_stations(replace(asked, emulated=("gpu: none",)))] == ["h100"]
+
+
+def test_a_run_without_its_gpu_ends_as_the_doctor_does_and_records_nothing(no_nvml, tmp_path):
+    done = CliRunner().invoke(cli.app, ["run", "--profile", "a40", "--out", str(tmp_path)])
+    assert done.exit_code == 4
+    assert "profile a40: not fit to measure on" in done.stderr
+    assert "Install the NVIDIA driver" in done.stderr
+    assert not (tmp_path / "runs").exists()
 
 
 def test_another_digest_is_refused_before_anything_is_examined_unless_told(engine, tmp_path):
