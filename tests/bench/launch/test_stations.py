@@ -137,18 +137,3 @@ def test_a_run_of_two_images_is_resumed_by_its_name(tmp_path, monkeypatch):
         assert done.exit_code == 0, done.output
     assert [[record.outcome for record in RunStore(tmp_path / "runs" / f"pair-{image}").read()] for image in ("cpu", "cuda")] == [["ok"], ["ok"]]
     assert not (tmp_path / "runs" / "pair").exists()
-
-
-def test_a_profile_whose_gpu_is_not_here_is_refused_by_the_doctor_before_any_record(monkeypatch, tmp_path):
-    gpu = Finding("gpu", ok=False, message="found none.", wanted="NVIDIA A40", remedy="Choose another profile.")
-    monkeypatch.setattr("bench.measure.fitness.check_fitness", lambda *_, **__: [gpu, Finding("driver", ok=True, message="is new enough")])
-    done = CliRunner().invoke(cli.app, ["run", "--profile", "a40", "--out", str(tmp_path / "results"), "--select", "affinity-v1"])
-    assert done.exit_code == 4
-    assert done.stderr == "profile a40: not fit to measure on\ngpu: found none. Wanted: NVIDIA A40. Choose another profile.\n"
-    assert list((tmp_path / "results").iterdir()) == []
-
-
-def test_a_cpu_is_not_examined(monkeypatch, tmp_path):
-    monkeypatch.setattr("bench.measure.fitness.check_fitness", None)
-    (station,) = open_stations(wish(tmp_path, engine=Engine.LOCAL, images=()))
-    assert station.profile.name == "cpu"
