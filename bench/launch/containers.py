@@ -155,7 +155,7 @@ def close_stream(stream: Any) -> None:
 def write_input(stream: Any, text: bytes) -> None:
     """Writes to a container's standard input; one that has just ended reads no more."""
     with suppress(BrokenPipeError, ConnectionResetError):
-        stream._sock.sendall(text)  # the SDK's file over the socket can only be read
+        getattr(stream, "_sock", stream).sendall(text)  # the SDK's file over a socket can only be read; with TLS it hands out the socket
 
 
 def remove_container(container: Container) -> None:

@@ -261,6 +261,10 @@ class TestColumns:
         shown = re.findall(r"<li>\(1\) (.*)</li>", html)
         assert [unescape(text) for text in shown] == [f"{reason}; emulated: {emulated}"]
 
+    def test_a_row_that_was_not_alone_on_its_machine_says_so(self, make_record: Any, tmp_path: Path) -> None:
+        page = render_leaderboard([make_record(beside=("nightly <b> (pid 4711)",))], Claims(), {}, tmp_path)
+        assert reason_of(page, rows_of(page)[0]) == ("ok", "beside other runs on its machine: nightly &lt;b&gt; (pid 4711)")
+
     def test_a_summary_shows_as_it_was_written(self, records: list[Record], claims: Claims, tmp_path: Path) -> None:
         page = render_leaderboard(records, claims, HEADS, tmp_path)
         assert "* affinity-v2: Four hidden layers, the document's &amp; &lt;ours&gt;. Ranked by rmse, lower is better." in page.splitlines()
