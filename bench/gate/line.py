@@ -108,7 +108,8 @@ class Line:
         self._pipe, self._silence, self._report, self._deadline, self._on_cpu = pipe, silence, report, deadline, on_cpu
         self._until = math.inf  # for the answer to the request that was posted last
         self._pending = b""
-        self._arrived = 0.0  # when the last piece of an answer was there, on the monotonic clock
+        self._read = 0.0  # when the last piece of an answer was read, on the monotonic clock
+        self._queued = 0.0  # s of the wait for it in which this process, ready to run, had no core
         self._threads = 1
         self._resting: Usage | None = None  # what the worker had used up when it last answered
 
@@ -204,8 +205,8 @@ class Line:
         self.post(Round(steps=steps))
         # a line that wakes the gate while the worker computes would count as the gate's own wait for a core
         samples = self.collect(Timed, silent=True).samples
-        seconds = self._arrived - asked
         after = self._resting = self._pipe.read_usage()
+        seconds = self._take_time(asked, before, after)
         waited: float | None = None
         if before is not None and after is not None:
             waited = count_wait(before, after, seconds) if self._on_cpu else 0.0  # a device works on while its process waits
@@ -216,6 +217,18 @@ class Line:
         elif before is not None:
             raise WorkerFault(FaultKind.CHEATED, "has hidden itself from the kernel's accounts")
         return TimedRound(seconds, waited, samples, self._pipe.read_standing())
+
+    def _take_time(self, asked: float, before: Usage | None, after: Usage | None) -> float:
+        """Seconds from a request to its answer.
+
+        On a busy machine the answer may have been there before the gate had a core to look at it: that wait is not the worker's. But while the
+        gate waited the worker may have been at work, so no more is taken off than leaves what its main thread ran and waited in that time.
+        """
+        seconds = self._read - asked
+        if before is None or after is None:
+            return seconds
+        least = after.main - before.main + after.waited - before.waited
+        return min(seconds, max(seconds - self._queued, least))
 
     def _end_rest(self) -> Usage | None:
         now = self._pipe.read_usage()
@@ -240,7 +253,8 @@ class Line:
         backwards."""
         before, asked = self._pipe.read_usage(), time.monotonic()
         self.ask(Score(), Trained)
-        took, after = self._arrived - asked, self._pipe.read_usage()
+        after = self._pipe.read_usage()
+        took = self._take_time(asked, before, after)
         scored = self.collect(Scored)
         values = [q.value for q in scored.quality.values()] + [draw for draws in scored.draws.values() for draw in draws] + list(scored.watched)
         if any(value is not None and abs(value) > LARGEST for value in values):
@@ -287,8 +301,8 @@ class Line:
             return self._pipe.read(timeout)
         except OSError:
             return b""
-        finally:  # the gate may have waited for a core itself before it could look at what was there
-            self._arrived = time.monotonic() - (read_own_wait() - waited)
+        finally:
+            self._read, self._queued = time.monotonic(), read_own_wait() - waited
 
     def _parse(self, line: bytes) -> Answer:
         try:

@@ -192,7 +192,7 @@ def test_a_case_hears_of_the_other_runs_on_its_standard_input(tmp_path):
 
 
 def test_a_signal_without_a_name_is_told_by_its_number(tmp_path):
-    assert explain_exit(-15, tmp_path / "case.log") == (Outcome.INTERRUPTED, "ended by SIGTERM, as a user or a scheduler sends it")
+    assert explain_exit(-15, tmp_path / "case.log") == (Outcome.INTERRUPTED, "ended by SIGTERM; --resume tries it again")
     assert explain_exit(-40, tmp_path / "case.log") == (Outcome.CRASH, "killed by signal 40; its output is in case.log")
 
 

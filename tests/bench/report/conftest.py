@@ -45,7 +45,7 @@ def _make_record(case: str = "affinity-v1/documented/train/smoke/closed/fp32", *
     return Record.model_validate(fields | changes)
 
 
-@pytest.fixture(autouse=True, scope="package")
+@pytest.fixture(autouse=True, scope="module")
 def _present_source() -> Iterator[None]:
     """Hand-made records are of today's source unless a test says otherwise."""
     with pytest.MonkeyPatch.context() as patch:

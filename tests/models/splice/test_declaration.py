@@ -12,7 +12,11 @@ from models.splice import WORKLOADS
 from models.splice.declaration import find_double_softmax_ceiling
 from models.workload import Resources
 
-SMOKE = [case for case in expand_cases(WORKLOADS) if case.preset is Preset.SMOKE and case.phase is Phase.TRAIN]
+SMOKE = [
+    case
+    for case in expand_cases(WORKLOADS)
+    if case.preset is Preset.SMOKE and case.phase is Phase.TRAIN and case.precision is not Precision.FP16  # which needs a GPU
+]
 SMALL = "hidden128-layers6"
 
 
