@@ -87,6 +87,6 @@ def _read_living(path: Path) -> str | None:
             except BlockingIOError:
                 return file.read()
             path.unlink()
-    except FileNotFoundError:
-        pass  # it has just ended, or another run has removed it
+    except OSError:
+        pass  # it has just ended, another run has removed it, or it is another user's
     return None

@@ -112,12 +112,13 @@ def find_roots(workload: Workload, phase: Phase) -> set[str]:
 
 
 def _find_definitions(workload: object) -> Iterator[str]:
-    ahead, seen = [workload], set()
+    ahead: list[object] = [workload]
+    seen: dict[int, object] = {}  # kept: the number of one that is gone may be another's
     while ahead:
         held: Any = ahead.pop()
         if id(held) in seen:
             continue
-        seen.add(id(held))
+        seen[id(held)] = held
         if isinstance(held, Mapping):
             ahead += [*held.keys(), *held.values()]
         elif isinstance(held, list | tuple | set | frozenset):

@@ -25,6 +25,7 @@ PACKAGES = ("bench", "datasets", "models")
 NOT_FOLLOWED: Mapping[str, str] = {
     "bench.comparability": "makes the key; the threads that it chooses stand in it",
     "bench.measure.machine": "says where a case runs: its answers are in the record, and in the key where they matter",
+    "bench.neighbours": "names the other runs under way, for the record",
     "bench.record": "the form of what is kept, with a schema of its own",
     "bench.registry": "finds a case; the source of its workload is followed from roots of its own",
     "bench.store": "keeps what was measured",

@@ -45,7 +45,8 @@ def make_scheduler(optimiser: torch.optim.Optimizer, schedule: Schedule, epochs:
             rising = max(1, round(updates * schedule.share))
             return library.LambdaLR(optimiser, lambda update: min(1.0, (update + 1) / rising))
         case "linear":
-            return library.LambdaLR(optimiser, lambda update: _rise_and_fall(update, schedule.rising, updates))
+            # steps that are timed after the last update keep its rate: at 0 they would train nothing
+            return library.LambdaLR(optimiser, lambda update: _rise_and_fall(min(update, max(0, updates - 1)), schedule.rising, updates))
 
 
 def advance_update(scheduler: Scheduler | None) -> None:

@@ -45,15 +45,15 @@ class Rank:
 
 
 def find_replaced(records: Iterable[Record]) -> set[tuple[str, int]]:
-    """(run, sequence) of the records of older source beside which there is one of today's: of the same case, device, line of software and
-    data set, whatever the version of the data."""
+    """(run, sequence) of the records of older source beside which there is one of today's that ended in order: of the same case, device, line
+    of software and data set, whatever the version of the data."""
 
     def describe(record: Record) -> tuple[object, ...]:
         key = record.comparability
         return (record.case, record.profile, record.emulated, name_line(record), key and (key.device, key.device_memory_gib, key.dataset))
 
     identified = [record for record in records if record.comparability]
-    today = {describe(record) for record in identified if not is_older(record)}
+    today = {describe(record) for record in identified if record.outcome is Outcome.OK and not is_older(record)}
     return {(record.run, record.sequence) for record in identified if is_older(record) and describe(record) in today}
 
 

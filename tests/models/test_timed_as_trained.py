@@ -126,6 +126,9 @@ def test_a_step_that_accumulates_is_a_whole_update(schedule):
     assert len(trained) == 6  # ceil(7 batches / 3) in each of two epochs
 
 
-def test_steps_go_on_beyond_the_recipe_with_its_last_rate():
-    session = open_session(batch=64, epochs=2, schedule=Schedule(kind="one-cycle", peak=0.1))
-    assert [session.step() for _ in range(6)] == [64] * 6
+@pytest.mark.parametrize("schedule", ["one-cycle", "warm-up", "linear"])
+def test_steps_go_on_beyond_the_recipe_and_still_train(schedule):
+    session = open_session(batch=64, epochs=2, schedule=Schedule(kind=schedule, peak=0.1, rising=1))
+    with watch_updates() as updates:
+        assert [session.step() for _ in range(6)] == [64] * 6
+    assert len(set(updates[1:])) == 5
