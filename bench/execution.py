@@ -25,7 +25,7 @@ from bench.record import CaseFields, Comparability, Dataset, Environment, Machin
 from bench.registry import get_variant, get_workload
 from bench.store import RunStore, read_record
 from bench.torch21 import adapt_torch
-from datasets.card import MissingData
+from datasets.card import DatasetIdentity, MissingData
 from models.workload import History, Progress, Resources, Session
 
 if TYPE_CHECKING:
@@ -72,6 +72,7 @@ class Execution:
     _session: Session | None = None
     _machine: Machine | None = None
     _environment: Environment | None = None
+    _identity: DatasetIdentity | None = None
     _comparability: Comparability | None = None
 
     @property
@@ -90,6 +91,7 @@ class Execution:
         batch = settings.profile.choose_batch(self.case)
         self._machine = identify_machine(self.device)
         self._environment = identify_environment(ROOT, settings.command)
+        self._identity = workload.identify(self.case, settings.data)
         self._comparability = self._compare(self.case)
         self._live(0, 0, "opening data and model")
         resources = Resources(device=self.device, data=settings.data, batch=batch, seed=settings.seed, cache=settings.cache, progress=self._live)
@@ -98,11 +100,12 @@ class Execution:
         return self._session
 
     def _compare(self, case: Case) -> Comparability:
-        """What this case, or another phase of it, is compared by here."""
+        """What this case, or another phase of it, is compared by here. All phases use the same data, which are hashed once."""
         assert self._machine is not None  # noqa: S101  # `open` comes first
         assert self._environment is not None  # noqa: S101
-        settings, identity = self.settings, get_workload(case.workload).identify(case, self.settings.data)
-        return compare_key(case, identity, self._machine, self._environment, profile=settings.profile, seed=settings.seed, parallel=settings.parallel)
+        assert self._identity is not None  # noqa: S101
+        settings = self.settings
+        return compare_key(case, self._identity, self._machine, self._environment, profile=settings.profile, seed=settings.seed, parallel=settings.parallel)
 
     def time(self, benchmark: BenchmarkFixture, step: Callable[[], int]) -> None:
         """Warms up, times rounds of steps through pytest-benchmark and watches memory and energy meanwhile."""
