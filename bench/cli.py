@@ -190,7 +190,8 @@ def run(
     taken: dict[str, list[Record]] = {}
     with ExitStack() as held:
         for store in stores:
-            held.enter_context(own_run(store.folder))
+            if fault := held.enter_context(own_run(store.folder)):
+                errors.print(fault, markup=False, soft_wrap=True)
         neighbours = held.enter_context(announce_run(name))
         for station, store in zip(stations, stores, strict=True):
             for note in station.notes:

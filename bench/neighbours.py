@@ -9,7 +9,7 @@ import fcntl
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from platformdirs import user_cache_path
@@ -21,8 +21,11 @@ LOOK_SECONDS = 1.0
 
 
 @contextmanager
-def own_run(folder: Path) -> Iterator[None]:
-    """Keeps every other launcher out of a run's folder. Raises UsageError that names the one that has it."""
+def own_run(folder: Path) -> Iterator[str | None]:
+    """Keeps every other launcher out of a run's folder. Raises UsageError that names the one that has it.
+
+    Gives None, or what to tell the user where the file system has no locks, so that nobody is kept out.
+    """
     with (folder / OWNER).open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -30,10 +33,13 @@ def own_run(folder: Path) -> Iterator[None]:
             file.seek(0)
             owner = file.read() or "another process"
             raise UsageError(f"run {folder.name} is under way: {owner} writes to {folder}; wait for its end, end it, or choose another --name") from None
+        except OSError as error:  # e.g. Lustre without its flock option
+            yield f"{folder}: the file system has no locks ({error.strerror}); see to it that no second run writes there"
+            return
         file.truncate(0)
         file.write(f"process {os.getpid()} on {os.uname().nodename}")
         file.flush()
-        yield
+        yield None
 
 
 class Neighbours:
@@ -61,21 +67,21 @@ def announce_run(name: str) -> Iterator[Neighbours]:
     folder = user_cache_path("assay") / "under-way"
     entry = folder / f"{os.getpid()}-{time.time_ns()}"
     draft = folder / f".{entry.name}"  # nobody looks at it before it is locked
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        file = draft.open("w")
-    except OSError as error:
-        yield Neighbours(entry, f"whether other runs were under way is not known: {folder} cannot be written: {error.strerror}")
-        return
-    with file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        file.write(f"{name} (pid {os.getpid()})")
-        file.flush()
-        draft.rename(entry)
+    with ExitStack() as held:
         try:
-            yield Neighbours(entry)
-        finally:
-            entry.unlink(missing_ok=True)
+            folder.mkdir(parents=True, exist_ok=True)
+            file = held.enter_context(draft.open("w"))
+            held.callback(draft.unlink, missing_ok=True)
+            fcntl.flock(file, fcntl.LOCK_EX)
+            file.write(f"{name} (pid {os.getpid()})")
+            file.flush()
+            draft.rename(entry)
+            held.callback(entry.unlink, missing_ok=True)
+        except OSError as error:
+            fault = f"whether other runs were under way is not known: {folder} cannot be written and locked: {error.strerror}"
+            yield Neighbours(entry, fault)
+            return
+        yield Neighbours(entry)
 
 
 def _read_living(path: Path) -> str | None:

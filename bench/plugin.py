@@ -11,6 +11,7 @@ import socket
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Collection, Generator, Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime
@@ -24,6 +25,7 @@ from bench.case import Case, Division, ExitCode, Outcome, Phase, Preset, Unsuppo
 
 if TYPE_CHECKING:
     from bench.execution import Execution, Settings
+    from bench.profiles import Profile
     from models.workload import Progress
 
 # torch, the registry and the measurement are imported inside the hooks: this plugin is loaded for every pytest run of the
@@ -160,12 +162,14 @@ def _settle(config: pytest.Config, case: Case) -> Settings:
     from bench.profiles import detect_profile, load_profile
     from bench.store import RunStore
 
+    name, emulated = config.getoption("--assay-profile"), tuple(config.getoption("--assay-emulated"))
+    profile = load_profile(name) if name else detect_profile()
+    if config.getoption("--assay-line") is None and not emulated:
+        _require_machine(profile)
     run = config.getoption("--assay-run") or ROOT / "results" / "runs" / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-pytest"
     config.option.assay_run = run  # one run folder for every case of this pytest session
     RunStore.create(run.parent, run.name)
-    name = config.getoption("--assay-profile")
     smoke = case.preset is Preset.SMOKE
-    profile = load_profile(name) if name else detect_profile()
     # the energy counter needs a window of 5 s: 26 rounds of 0.2 s
     rounds = 26 if profile.device == "cuda" and not smoke else 10
     return Settings(
@@ -179,8 +183,19 @@ def _settle(config: pytest.Config, case: Case) -> Settings:
         warm_up_seconds=1 if smoke else 20,
         parallel=config.getoption("--assay-parallel"),
         command=tuple(shlex.split(config.getoption("--assay-command") or shlex.join(["pytest", *sys.argv[1:]]))),
-        emulated=tuple(config.getoption("--assay-emulated")),
+        emulated=emulated,
     )
+
+
+def _require_machine(profile: Profile) -> None:
+    """Ends the session, before any record, where no case of the profile could start; the launcher has seen to that for its cases."""
+    from bench.measure.fitness import NotFit, require_machine
+
+    try:
+        require_machine(profile)
+    except NotFit as refused:
+        told = "\n".join(f"{finding.name}: {finding.message} Wanted: {finding.wanted}. {finding.remedy}" for finding in refused.refusals)
+        pytest.exit(f"{refused.where}: not fit to measure on\n{told}", returncode=ExitCode.MACHINE_NOT_FIT)
 
 
 def _stand_alone(config: pytest.Config, run: Path) -> None:
@@ -192,7 +207,8 @@ def _stand_alone(config: pytest.Config, run: Path) -> None:
     held = ExitStack()
     config.add_cleanup(held.close)
     try:
-        held.enter_context(own_run(run))
+        if fault := held.enter_context(own_run(run)):
+            warnings.warn(pytest.PytestWarning(fault), stacklevel=1)
     except UsageError as error:
         pytest.exit(str(error).replace("--name", "--assay-run"), returncode=ExitCode.WRONG_USE)
     config.stash[_find_neighbours] = held.enter_context(announce_run(run.name)).find

@@ -119,12 +119,17 @@ def _find_definitions(workload: object) -> Iterator[str]:
         if id(held) in seen:
             continue
         seen[id(held)] = held
+        if (kind := type(held)).__module__.partition(".")[0] in PACKAGES:  # also a container with code of its own
+            yield kind.__module__
         if isinstance(held, Mapping):
             ahead += [*held.keys(), *held.values()]
         elif isinstance(held, list | tuple | set | frozenset):
             ahead += held
         elif isinstance(held, partial):
             ahead += [held.func, *held.args, *held.keywords.values()]
+        elif hasattr(held, "__wrapped__") and not isinstance(held, type):  # as functools.cache leaves it
+            ahead.append(held.__wrapped__)
+            yield held.__module__
         elif isinstance(held, MethodType):
             ahead += [held.__func__, held.__self__]
         elif isinstance(held, FunctionType):
@@ -132,10 +137,9 @@ def _find_definitions(workload: object) -> Iterator[str]:
             ahead += [cell.cell_contents for cell in held.__closure__ or ()]
         elif isinstance(held, type):
             yield held.__module__
-        elif type(held).__module__.partition(".")[0] in PACKAGES:  # into objects of others nobody needs to look
-            yield type(held).__module__
+        elif kind.__module__.partition(".")[0] in PACKAGES:  # into objects of others nobody needs to look
             ahead += getattr(held, "__dict__", {}).values()
-            ahead += [getattr(held, name, None) for kind in type(held).__mro__ for name in getattr(kind, "__slots__", ())]
+            ahead += [getattr(held, name, None) for base in kind.__mro__ for name in getattr(base, "__slots__", ())]
 
 
 def hash_declaration(case: Case, profile: Profile) -> str:

@@ -62,6 +62,10 @@ class Mismatch(Exception):
         self.refused = refused
 
 
+class TreatedUnlike(Mismatch):
+    """Cores or priorities of the workers differed. Once it may be the system's own doing, e.g. a container engine that moves processes."""
+
+
 class DoNotFit(Exception):
     """Both workers at a time would need more memory than there is."""
 
@@ -171,10 +175,10 @@ def _check_work(pair: Pair) -> None:
         check_weights(pair.trained[A], pair.trained[B])
     except WorkerFault as fault:
         raise PairFault({B: fault}) from None
-    standings = {side: {each.standing for each in pair.rounds[side]} for side in (A, B)}
-    if standings[A] != standings[B]:
+    standings = {side: {each.standing for each in pair.rounds[side] if each.standing} for side in (A, B)}
+    if all(standings.values()) and standings[A] != standings[B]:
         shown = "; ".join(f"{side}: {' or '.join(sorted(map(str, found)))}" for side, found in standings.items())
-        raise Mismatch(f"the system did not treat the workers alike: {shown}", refused=True)
+        raise TreatedUnlike(f"the system did not treat the workers alike: {shown}", refused=True)
 
 
 def score_pair(case: str, plan: PairPlan, seeds: Sequence[int], coin: random.Random, *, alone: bool) -> dict[SideName, list[Scored]]:

@@ -23,6 +23,7 @@ from bench.measure.machine import identify_environment
 WORKER = ("-m", "bench.gate.start")
 JUDGED = ("models", "datasets")  # what comes from a side; bench/ is the reference's
 ROOMS = ("bench", "models", "datasets", "docker/cpu/requirements.txt")  # what decides how a checkout behaves
+SPINNING = {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"}  # how long threads without work keep a core, which here is the other side's
 IMAGE = re.compile(r"(?:[\w./:-]+@)?sha256:[0-9a-f]{64}")
 
 
@@ -60,7 +61,8 @@ class Checkout:
 
     def start(self, log: Path, data: Path | None) -> Pipe:  # noqa: ARG002  # a process sees every folder
         # the interpreter's own variables could bring modules of anybody's along
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON") and name not in SPINNING}
+        environment["KMP_BLOCKTIME"] = "1"  # ms; Intel's OpenMP would spin for 200
         return ProcessPipe([self.python, *WORKER], self.place or self.folder, environment, log)
 
     def copy_harness(self, to: Path) -> Path:

@@ -15,7 +15,7 @@ import torch
 from bench.case import Outcome, Phase, Preset, UsageError
 from bench.gate.footprint import Peaks, judge_memory
 from bench.gate.line import FaultKind, WorkerFault
-from bench.gate.pair import A, B, DoNotFit, Mismatch, Pair, PairFault, PairPlan, SideName, measure_pair, score_pair
+from bench.gate.pair import A, B, DoNotFit, Mismatch, Pair, PairFault, PairPlan, SideName, TreatedUnlike, measure_pair, score_pair
 from bench.gate.preflight import find_machine_faults, note_load
 from bench.gate.presence import judge_faults, judge_mismatch
 from bench.gate.protocol import Opened, Scored
@@ -71,6 +71,7 @@ class _CaseState:
     opened: Opened | None = None
     scored: bool = False  # quality has all the findings that it is going to have
     doubted: bool = False  # the reference failed, and not for want of memory beside the candidate
+    unlike: bool = False  # a launch was repeated because the system had not treated the workers alike
     alone: bool = False
     closed: bool = False  # nothing more can be measured
 
@@ -167,6 +168,10 @@ class GateSession:
                 state.alone = True
                 self._display.note(f"{state.id}: one launch at a time, because {reason}")
             except (Mismatch, NotARatio) as reason:
+                if isinstance(reason, TreatedUnlike) and not state.unlike:
+                    state.unlike = True
+                    self._display.note(f"{state.id}: repeating a launch: {reason}")
+                    continue
                 state.close(judge_mismatch(state.id, str(reason), refused=isinstance(reason, Mismatch) and reason.refused))
             except PairFault as fault:
                 self._count(state, fault)

@@ -76,20 +76,11 @@ def open_stations(wish: Wish) -> list[Station]:
             raise UsageError(f"{option} goes with --engine docker only; on this machine choose a GPU with CUDA_VISIBLE_DEVICES")
     profile = load_profile(wish.profile) if wish.profile else detect_profile()
     if profile.device != "cpu" and not wish.emulated:
-        _refuse_other_machine(profile, wish.results)
+        from bench.measure.fitness import require_machine  # which imports torch
+
+        _create_folder(wish.results)
+        require_machine(profile, wish.results)
     return [Station(label="", profile=profile, wish=wish)]
-
-
-def _refuse_other_machine(profile: Profile, results: Path) -> None:
-    """Raises NotFit, with all that the doctor refuses, where no case of the profile could start. What only makes times invalid is the cases' to find."""
-    import torch
-
-    from bench.measure.fitness import PREREQUISITES, NotFit, check_fitness
-
-    _create_folder(results)
-    refusals = [finding for finding in check_fitness(profile, torch.device(profile.device), results=results, calibrate=False) if not finding.ok]
-    if any(finding.name in PREREQUISITES for finding in refusals):
-        raise NotFit(f"profile {profile.name}", refusals)
 
 
 def _open_images(wish: Wish) -> list[Station]:

@@ -27,7 +27,8 @@ COPY_SHARE = 1 / 2  # of the datasheet's bandwidth
 BUSY_SHARE = 0.25  # of all cores: from here on a CPU's times are no longer its own
 STOLEN_SHARE = 0.05  # a host that takes this much takes it in bursts, which no median of a few rounds outlasts
 LEAST_DRIVER = {12: "525", 13: "580"}  # of each CUDA major version; CUDA Compatibility guide, table 1
-PREREQUISITES = frozenset({"nvml", "gpu", "driver", "torch build", "cuda", "architecture"})  # checks without which no case of a GPU profile starts
+# without which no case of a GPU profile starts; an old driver may do, by forward compatibility
+PREREQUISITES = frozenset({"nvml", "gpu", "torch build", "cuda", "architecture"})
 GIB = 1 << 30
 
 
@@ -48,6 +49,15 @@ class NotFit(Exception):
     def __init__(self, where: str, refusals: Sequence[Finding]) -> None:
         super().__init__(where)
         self.where, self.refusals = where, refusals
+
+
+def require_machine(profile: Profile, results: Path = Path()) -> None:
+    """Raises NotFit, with all that the doctor refuses, where no case of a GPU's profile could start. What makes times invalid is the cases' to find."""
+    if profile.device == "cpu":
+        return
+    refusals = [finding for finding in check_fitness(profile, torch.device(profile.device), results=results, calibrate=False) if not finding.ok]
+    if any(finding.name in PREREQUISITES for finding in refusals):
+        raise NotFit(f"profile {profile.name}", refusals)
 
 
 def check_fitness(profile: Profile, device: torch.device, *, results: Path, calibrate: bool, emulated: bool = False) -> list[Finding]:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from models.workload import Variant
 
 CPU_INFO = Path("/proc/cpuinfo")
+MARGIN = 1.2  # times as fast as float32 must bfloat16 be where it was measured, so that noise does not choose
 BF16_UNITS = {"avx512_bf16", "amx_bf16", "bf16"}  # x86's two and ARM's, as Linux names them
 
 
@@ -47,10 +48,10 @@ def _find_units(profile: Profile) -> tuple[Precision, str]:
 
 @cache
 def _ask_cpu(cpu_info: Path) -> tuple[Precision, str]:
-    if cpu_info.exists():
-        units = sorted(BF16_UNITS & set(cpu_info.read_text().split()))
-        if units:
-            return Precision.BF16, f"the CPU has {' and '.join(units)}"
+    listed = set(cpu_info.read_text().split()) if cpu_info.exists() else set()
+    if units := sorted(BF16_UNITS & listed):
+        return Precision.BF16, f"the CPU has {' and '.join(units)}"
+    if listed & {"flags", "Features"}:  # the lines in which x86 and ARM list them
         return Precision.FP32, "the CPU multiplies bfloat16 in software, which is slower than float32"
     import torch
 
@@ -58,6 +59,6 @@ def _ask_cpu(cpu_info: Path) -> tuple[Precision, str]:
 
     # a system that does not list its CPU's units: what they reach decides
     reached = {precision: time_product(torch.device("cpu"), precision) for precision in (Precision.BF16, Precision.FP32)}
-    faster = max(reached, key=reached.__getitem__)
+    faster = Precision.BF16 if reached[Precision.BF16] > MARGIN * reached[Precision.FP32] else Precision.FP32
     told = " and ".join(f"{precision} {flops / 1e9:.3g} GFLOP/s" for precision, flops in reached.items())
     return faster, f"a matrix product reached {told}"

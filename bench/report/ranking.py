@@ -59,7 +59,7 @@ def find_replaced(records: Iterable[Record]) -> set[tuple[str, int]]:
 
 def rank_by_quality(records: Sequence[Record], targets: Mapping[str, Target]) -> dict[int, Rank]:
     """Index of a record -> its rank, for every record that ended in order, on real hardware, with the metric that ranks its workload, and
-    was not replaced by one of newer source.
+    was not replaced by one of newer source, on whatever machine that ran.
 
     A position is one more than the number of rows whose whole interval is better; equal positions are ties. A value
     without an interval counts as an interval of no width.
@@ -72,6 +72,9 @@ def rank_by_quality(records: Sequence[Record], targets: Mapping[str, Target]) ->
         if target and interval and record.dataset and record.outcome is Outcome.OK and not record.emulated and (record.run, record.sequence) not in replaced:
             data = (record.dataset.name, record.dataset.sha256, identify_problem(record))
             groups[target.metric, target.higher_is_better, data, record.case.preset, record.case.phase].append((index, interval))
+    for rows in groups.values():
+        today = {records[index].case for index, _ in rows if not is_older(records[index])}
+        rows[:] = [row for row in rows if records[row[0]].case not in today or not is_older(records[row[0]])]
     return {index: rank for group, rows in groups.items() for index, rank in _rank_group(str(group[0]), rows).items()}
 
 

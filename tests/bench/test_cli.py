@@ -1,6 +1,7 @@
 """The command line as a user meets it."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -79,6 +80,15 @@ def test_plain_pytest_runs_a_case_and_writes_the_standard_benchmark_json(tmp_pat
     assert done.returncode == 0, done.stdout + done.stderr
     assert json.loads(report.read_text())["benchmarks"][0]["stats"]["rounds"] == 10
     assert [record.outcome for record in RunStore(tmp_path / "run").read()] == ["ok"]
+
+
+def test_plain_pytest_without_the_profile_s_gpu_ends_as_the_doctor_does_and_records_nothing(tmp_path: Path) -> None:
+    arguments = ["--assay-case=affinity-v1/documented/train/smoke/closed/fp32", f"--assay-run={tmp_path / 'run'}", "--assay-profile=a40"]
+    hidden = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run([sys.executable, "-m", "pytest", "bench/cases", "-q", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=240, env=hidden)
+    assert done.returncode == 4, done.stdout + done.stderr
+    assert "profile a40: not fit to measure on" in done.stdout + done.stderr
+    assert not (tmp_path / "run").exists()
 
 
 def test_bad_data_are_one_clear_line_and_exit_2_and_lose_no_record(tmp_path: Path, real_data: Path) -> None:

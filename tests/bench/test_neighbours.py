@@ -1,5 +1,6 @@
 """One owner for each run's folder, and runs on one machine that know of each other, whatever becomes of any of them."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -73,3 +74,15 @@ def test_a_cache_that_cannot_be_written_is_told(cache: Path) -> None:
     with announce_run("mine") as neighbours:
         (told,) = neighbours.find()
     assert told.startswith("whether other runs were under way is not known: ")
+
+
+def test_a_file_system_without_locks_ends_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with own_run(tmp_path) as fault, announce_run("mine") as neighbours:
+        assert fault == f"{tmp_path}: the file system has no locks (Function not implemented); see to it that no second run writes there"
+        (told,) = neighbours.find()
+    assert told.endswith("cannot be written and locked: Function not implemented")
+    assert [*neighbours._entry.parent.iterdir()] == []

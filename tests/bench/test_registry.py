@@ -9,6 +9,7 @@ import pytest
 from bench.case import Case, Division, Phase, Preset, UsageError
 from bench.profiles import load_profile
 from bench.registry import expand_cases, find_roots, get_variant, get_workload, hash_declaration, load_workloads, select_cases
+from bench.source import Trees
 from bench.store import RunStore
 from models.splice.encoder import GatedEncoder
 from models.splice.recipes import ResolvedRecipe
@@ -66,10 +67,12 @@ def test_a_workload_says_itself_where_its_source_begins() -> None:
         "in a function made by another": make(ResolvedRecipe),
         "of an object with slots": Case.parse("a/b/eval/smoke/open/fp32"),
         "of a method": RunStore(Path()).read,
+        "kept by a cache": [load_profile],
+        "a container of ours": Trees(Path()),
     }
     assert find_roots(held, Phase.EVAL) == {  # type: ignore[arg-type]
         *("bench.cases.conftest", "bench.cases.test_eval"),
-        *("models.splice.encoder", "models.splice.recipes", "bench.case", "bench.store"),
+        *("models.splice.encoder", "models.splice.recipes", "bench.case", "bench.store", "bench.profiles", "bench.source"),
     }
 
 

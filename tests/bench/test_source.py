@@ -267,3 +267,19 @@ def test_a_workload_has_the_modules_that_its_recipes_name_and_no_other_family_s(
 
 def test_what_is_not_followed_is_there_and_has_a_reason(trees: Trees) -> None:
     assert all(trees.locate(name) and reason for name, reason in NOT_FOLLOWED.items())
+
+
+def test_packages_run_nothing_when_they_are_imported() -> None:
+    """A module's packages run before it without being in its closure, so they may only import, name and define."""
+    quiet = ast.Import | ast.ImportFrom | ast.Assign | ast.AnnAssign | ast.FunctionDef | ast.ClassDef
+    for path in (path for package in PACKAGES for path in (ROOT / package).rglob("__init__.py")):
+        loud = [node.lineno for node in ast.parse(path.read_text()).body if not (isinstance(node, quiet) or is_docstring(node) or is_for_types(node))]
+        assert not loud, f"{path}, lines {loud}: move them into a module that is imported where they count"
+
+
+def is_docstring(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+
+
+def is_for_types(node: ast.stmt) -> bool:
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"

@@ -44,7 +44,8 @@ class FakeWorker:
     """One side. `factor` scales its time; `spread` is the share by which launches differ, in a fixed pattern.
 
     In each round its main thread works but for the seconds that it `queued`; `others` are the CPU seconds of its other threads and its
-    children, `resting` the CPU seconds that it takes after each round. `told`: whether the kernel tells of these.
+    children, `resting` the CPU seconds that it takes after the gate has looked at its
+    accounts for the n-th time (odd: after a round, even: in one). `told`: whether the kernel tells of these.
     """
 
     factor: float = 1.0
@@ -59,9 +60,9 @@ class FakeWorker:
     epochs: int = 3
     queued: float = 0.0
     others: float = 0.0
-    resting: float = 0.0
+    resting: Callable[[int], float] = lambda look: 0.0
     told: bool = True
-    standing: Standing = ORDINARY
+    standing: Callable[[int], Standing | None] = lambda launch: ORDINARY
     launches: Iterator[int] = field(default_factory=count)
 
     def launch(self) -> "FakeLaunch":
@@ -99,7 +100,7 @@ class FakeLaunch:
     """One launch of a fake worker, and what the kernel knows of it."""
 
     def __init__(self, worker: FakeWorker, number: int) -> None:
-        self._worker, self._number, self._seed = worker, number, 0
+        self._worker, self._number, self._seed, self._looks = worker, number, 0, 0
         self.used = [0.0, 0.0, 0.0]  # as in bench.gate.kernel.Usage
 
     def __call__(self, request: Message) -> list[Message]:
@@ -127,7 +128,8 @@ class FakeLaunch:
 
     def read_usage(self) -> Usage | None:
         usage = Usage(*self.used) if self._worker.told else None
-        self.used[0] += self._worker.resting  # before it is looked at again
+        self.used[0] += self._worker.resting(self._looks)  # before it is looked at again
+        self._looks += 1
         return usage
 
 
@@ -152,7 +154,7 @@ class FakePipe:
         return self._reply.read_usage() if isinstance(self._reply, FakeLaunch) else None
 
     def read_standing(self) -> Standing | None:
-        return self._reply._worker.standing if isinstance(self._reply, FakeLaunch) else None
+        return self._reply._worker.standing(self._reply._number) if isinstance(self._reply, FakeLaunch) else None
 
     def explain_end(self) -> str:
         return "said nothing"

@@ -190,11 +190,30 @@ def test_more_cores_than_threads(compare) -> None:
 
 @pytest.mark.parametrize("changed", [{"cores": frozenset({0})}, {"niceness": 19}, {"policy": 5}])
 def test_workers_that_the_system_treats_differently(compare, changed) -> None:
-    other = FakeWorker(standing=replace(ORDINARY, **changed))
-    for sides in ((FakeWorker(), other), (other, FakeWorker())):
+    for other in (0, 1):
+        sides = [FakeWorker(), FakeWorker()]
+        sides[other].standing = lambda launch: replace(ORDINARY, **changed)
         refuse(compare(*sides), "the system did not treat the workers alike")
     if "cores" in changed and len(psutil.Process().cpu_affinity() or ()) > 1:
         refuse(compare("is honest", "pins itself"), "the system did not treat the workers alike")
+
+
+@pytest.mark.parametrize("standing", [lambda launch: replace(ORDINARY, cores=frozenset({launch})), lambda launch: None], ids=["moved once", "not told"])
+def test_honest_workers_that_the_system_moved(compare, standing) -> None:
+    report = compare(FakeWorker(standing=lambda launch: standing(launch) if launch == 0 else ORDINARY), FakeWorker(), seeds=0)
+    assert not any(finding.refused for finding in report.findings)
+    assert find(report, FindingKind.SPEED).verdict is GateVerdict.EQUIVALENT
+
+
+def test_an_honest_worker_on_a_kernel_that_books_by_ticks(compare) -> None:
+    """One tick of 10 ms falls into a rest of each launch."""
+    report = compare(FakeWorker(), FakeWorker(resting=lambda look: 0.01 * (look == 2)), seeds=0)
+    assert not any(finding.refused for finding in report.findings)
+
+
+def test_a_little_work_in_every_rest(compare) -> None:
+    """As little as a tick would be, but each time."""
+    refuse(compare(FakeWorker(), FakeWorker(resting=lambda look: 0.008 * (look % 2 == 0))), "in the other side's turn")
 
 
 def test_a_gpu_that_is_held_down(compare, monkeypatch) -> None:
@@ -234,6 +253,17 @@ def test_variables_of_the_interpreter(tmp_path, monkeypatch) -> None:
     with open_source(str(ROOT), ROOT, gpu=False) as source:
         pipe = source.start(tmp_path / "log", None)
         assert pipe.read(60) == b"\n"
+        pipe.close()
+
+
+def test_threads_that_keep_their_cores(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("OMP_WAIT_POLICY", "active")
+    monkeypatch.setenv("KMP_BLOCKTIME", "infinite")
+    code = "import os; print(*[os.environ.get(name) for name in ('OMP_WAIT_POLICY', 'GOMP_SPINCOUNT', 'KMP_BLOCKTIME')], flush=True)"
+    monkeypatch.setattr("bench.gate.reference.WORKER", ("-c", code))
+    with open_source(str(ROOT), ROOT, gpu=False) as source:
+        pipe = source.start(tmp_path / "log", None)
+        assert pipe.read(60) == b"None None 1\n"
         pipe.close()
 
 
