@@ -170,7 +170,7 @@ def run(
     from bench.launch.local import Limits
     from bench.neighbours import announce_run, own_run
     from bench.registry import select_cases
-    from bench.report import write_pages
+    from bench.report import explain_missing_page, write_pages
     from bench.store import RunStore
 
     if data is not None and not data.is_dir():
@@ -203,6 +203,8 @@ def run(
                                 command=typed, emulated=wish.emulated, resume=resume, jobs=width, find_neighbours=neighbours.find)  # fmt: skip
             taken[station.label] = _execute(campaign, name, quiet=json)
         pages = write_pages(out)
+    if missing := explain_missing_page():
+        errors.print(missing, markup=False, soft_wrap=True)
     records = [record for found in taken.values() for record in found]
     if json:
         print_json([record.model_dump(mode="json") for record in records])
@@ -253,11 +255,13 @@ def board(
     --json prints the records that the pages are made from: of those that say the same of the same, the latest.
     """
     from bench.index import read_ledger
-    from bench.report import write_pages
+    from bench.report import explain_missing_page, write_pages
 
     with errors.status("reading and checking records"):
         ledger = read_ledger(results)
     pages = write_pages(results, ledger, page)
+    if page is None and (missing := explain_missing_page()):
+        errors.print(missing, markup=False, soft_wrap=True)
     for run in ledger.faults:
         errors.print(f"run {run} is not as it was written; `python -m bench check --runs` says why", style="yellow", markup=False, soft_wrap=True)
     if json:

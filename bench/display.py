@@ -37,6 +37,9 @@ P = ParamSpec("P")
 console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)
 
+EXTRAS = {"altair": "altair", "docker": "docker", "plotext": "plotext", "vl_convert": "vl-convert-python"}
+"""Packages that no case needs, by the name under which they are imported."""
+
 
 def report_errors(command: Callable[P, None]) -> Callable[P, None]:
     """Turns wrong use and unusable input into one line on standard error and exit code 2."""
@@ -47,6 +50,12 @@ def report_errors(command: Callable[P, None]) -> Callable[P, None]:
             command(*args, **kwargs)
         except (UsageError, DataError) as error:
             errors.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
+            raise typer.Exit(ExitCode.WRONG_USE) from None
+        except ModuleNotFoundError as error:
+            package = (error.name or "").partition(".")[0]
+            if package not in EXTRAS:
+                raise
+            errors.print(f"error: this needs {EXTRAS[package]}, which is not installed here: pip install {EXTRAS[package]}", style="red", markup=False)
             raise typer.Exit(ExitCode.WRONG_USE) from None
 
     return run

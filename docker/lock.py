@@ -14,7 +14,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import tomllib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -65,20 +64,20 @@ class Lock:
 LOCKS = (
     Lock(
         path="docker/cpu/requirements.txt",
-        inputs=("pyproject.toml", "--group", "test", "--universal"),
+        inputs=("pyproject.toml", "--all-extras", "--group", "test", "--universal"),
         leave_out=lambda name: CUDA.fullmatch(name) is not None,
     ),
     Lock(
         path="docker/cpu/dev.txt",
-        inputs=("pyproject.toml", "--group", "dev", "--universal"),
+        inputs=("pyproject.toml", "--all-extras", "--group", "dev", "--universal"),
         leave_out=lambda name: CUDA.fullmatch(name) is not None and name != "triton",  # its compiler works without a GPU
         below="docker/cpu/requirements.txt",
     ),
-    Lock(path="docker/cuda/requirements.txt", inputs=("pyproject.toml", "--group", "test", *GPU)),
+    Lock(path="docker/cuda/requirements.txt", inputs=("pyproject.toml", "--all-extras", "--group", "test", *GPU)),
     Lock(path="docker/cuda/flash-attn.txt", inputs=("docker/cuda/flash-attn.in", *GPU, "--no-binary", "flash-attn"), below="docker/cuda/requirements.txt"),
     Lock(
         path="docker/triton2/requirements.txt",
-        inputs=("pyproject.toml", "docker/triton2/additions.in", "--group", "test", "--overrides", "docker/triton2/overrides.in", *GPU),
+        inputs=("pyproject.toml", "docker/triton2/additions.in", "--all-extras", "--group", "test", "--overrides", "docker/triton2/overrides.in", *GPU),
     ),
 )
 
@@ -115,12 +114,13 @@ def compare(lock: Lock) -> list[str]:
 
 
 def compare_torch() -> list[str]:
-    """Lines to change in the lock of torch without CUDA. Its index is PyTorch's own, so this one is kept by hand: its version must be the project's."""
-    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
-    path = ROOT / "docker/cpu/torch.txt"
-    found = [block.split()[0] for _, block in split_blocks(path.read_text())] if path.exists() else []
-    pinned = [requirement for requirement in wanted if requirement.startswith("torch==")]
-    return list(difflib.unified_diff(found, pinned, "docker/cpu/torch.txt", "pyproject.toml", lineterm=""))
+    """Lines to change in the lock of torch without CUDA. Its index is PyTorch's own, so this one is kept by hand: its version must be that with CUDA."""
+    wanted, found = (_read_torch(ROOT / "docker" / path) for path in ("cuda/requirements.txt", "cpu/torch.txt"))
+    return list(difflib.unified_diff(found, wanted, "docker/cpu/torch.txt", "docker/cuda/requirements.txt", lineterm=""))
+
+
+def _read_torch(lock: Path) -> list[str]:
+    return [block.split()[0] for name, block in split_blocks(lock.read_text()) if name == "torch"] if lock.exists() else []
 
 
 def main(arguments: Sequence[str]) -> int:

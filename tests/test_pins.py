@@ -25,7 +25,8 @@ def test_every_requirement_is_pinned_by_version_and_hash(lock: Path) -> None:
 def test_every_dependency_is_locked_for_the_cpu() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     groups = project["dependency-groups"]
-    wanted = project["project"]["dependencies"] + [name for name in groups["test"] + groups["dev"] if isinstance(name, str)]
+    extras = [name for names in project["project"]["optional-dependencies"].values() for name in names]
+    wanted = project["project"]["dependencies"] + extras + [name for name in groups["test"] + groups["dev"] if isinstance(name, str)]
     locked = {re.split(r"==", line)[0].lower().replace("_", "-") for lock in (ROOT / "docker" / "cpu").glob("*.txt") for line in requirements(lock)}
     assert {re.split(r"[=<>\[ ]", name)[0].lower() for name in wanted} - locked == set()
 

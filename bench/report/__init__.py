@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 
 from bench.case import UsageError
@@ -22,6 +23,7 @@ def write_pages(results: Path, ledger: Ledger | None = None, page: Path | None =
     ledger: the records, if they are read already. page: where the HTML page goes; default results/index.html. Its links to records only
     work from the results folder.
 
+    Leaves out the HTML page, unless `page` asks for it, where what draws its plots is not installed; `explain_missing_page` then says so.
     A results folder without baselines of its own is judged by the project's.
     """
     ledger = ledger or read_ledger(results)
@@ -30,11 +32,19 @@ def write_pages(results: Path, ledger: Ledger | None = None, page: Path | None =
     written = {
         results / "LEADERBOARD.md": render_leaderboard(records, claims, ledger.heads, results, frozenset(ledger.faults), imports),
         results / "CLAIMS.md": render_claims(judge(claims, records), compare_fits(claims, records), claims.words),
-        page or results / "index.html": render_page(records, claims, read_history(results), imports),
     }
+    if page or not explain_missing_page():
+        written[page or results / "index.html"] = render_page(records, claims, read_history(results), imports)
     for path, text in written.items():
         _write(path, text)
     return list(written)
+
+
+def explain_missing_page() -> str | None:
+    """Why `write_pages` makes no HTML page here, or None where it makes one."""
+    if find_spec("vl_convert"):
+        return None
+    return "no index.html: its plots need vl-convert-python, which is not installed here; `pip install vl-convert-python`, then `python -m bench board`"
 
 
 def _write(path: Path, text: str) -> None:

@@ -78,4 +78,4 @@ def test_a_torch_without_cuda_of_another_version_is_drift(project, tmp_path):
     (project / "docker/triton2/overrides.in").write_text("")
     done = check(project, ["torch==2.13.0"], UV_NO_INDEX="1", UV_FIND_LINKS=str(tmp_path / "wheels"))
     assert done.returncode == 1, done.stderr
-    assert done.stdout.splitlines()[-5:] == ["--- docker/cpu/torch.txt", "+++ pyproject.toml", "@@ -1 +1 @@", "-torch==2.12.0", "+torch==2.13.0"]
+    assert done.stdout.splitlines()[-5:] == ["--- docker/cpu/torch.txt", "+++ docker/cuda/requirements.txt", "@@ -1 +1 @@", "-torch==2.12.0", "+torch==2.13.0"]
