@@ -141,7 +141,8 @@ def main(arguments: Sequence[str]) -> int:
         return 3 if isinstance(reason, Unreachable) else 2
     for name, size in sizes:
         print(f"{size / MB:8.2f} MB  {name}")
-    print(f"{sum(size for _, size in sizes) / MB:8.2f} MB in {options.out}; on the host, in the project's folder: {options.out.name}/start python3 -m bench doctor")
+    total = sum(size for _, size in sizes) / MB
+    print(f"{total:8.2f} MB in {options.out}; on the host, in the project's folder: {options.out.name}/start python3 -m bench doctor")
     return 0
 
 
