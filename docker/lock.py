@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import os
 import re
 import shutil
 import subprocess
@@ -84,7 +85,8 @@ LOCKS = (
 
 def compile_lock(arguments: Sequence[str]) -> None:
     """`uv pip compile` with these arguments. Raises Unreachable only for an index that does not answer: a conflict must never pass for that."""
-    done = subprocess.run([find_uv(), "pip", "compile", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+    environment = os.environ | {"UV_PYTHON_DOWNLOADS": "never"}  # to resolve for another Python needs none
+    done = subprocess.run([find_uv(), "pip", "compile", *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     if done.returncode == 2 and NO_ANSWER.search(done.stderr):  # 1: there is no solution; 2: everything else
         raise Unreachable(done.stderr.strip())
     if done.returncode:

@@ -1,0 +1,141 @@
+"""docker/kit.py: what a GPU host lacks, in a folder that installs without a network and says which commit it is of."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.docker.test_lock import write_index, write_wheel
+
+ROOT = Path(__file__).resolve().parents[2]
+PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+PROJECT = """
+[project]
+name = "assay"
+version = "0"
+requires-python = ">=3.11"
+dependencies = ["torch>=2.10", "reader>=2", "numpy>=2.4"]
+[project.optional-dependencies]
+plots = ["plots"]
+[dependency-groups]
+test = ["checker"]
+"""
+HOST = "Package  Version\n-------- -------\nNumPy    2.5.2\ntorch    2.11.0+cu130\n"
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A project that needs `reader`, which needs `part`, beside what the host has; an index with a newer reader than the lock's."""
+    if not Path(sys.executable).with_name("uv").exists():
+        pytest.skip("uv is not installed here; `make .venv/ready` brings it")
+    folder = tmp_path / "project"
+    for path in ("docker/lock.py", "docker/build.py", "docker/kit.py", "docker/kit-start.sh", ".dockerignore", "pytest.ini"):
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / path, folder / path)
+    (folder / "bench").mkdir()
+    (folder / "bench" / "case.py").write_text("PHASE = 1\n")
+    (folder / "pyproject.toml").write_text(PROJECT)
+    (folder / "docker" / "cpu").mkdir()
+    (folder / "docker" / "cpu" / "requirements.txt").write_text("reader==2.0\n")
+    wheels = tmp_path / "wheels"
+    for name, version, *needs in (("reader", "2.0", "part"), ("reader", "2.1", "part"), ("part", "1.0"), ("plots", "1.0"), ("checker", "1.0")):
+        write_wheel(wheels, name, version, *needs)
+    for version in ("2.4.6", "2.5.2"):
+        write_wheel(wheels, "numpy", version)
+    for version in ("2.9.1", "2.11.0"):
+        write_wheel(wheels, "torch", version, "numpy")
+    return folder
+
+
+def pack(project: Path, host: str, *options: str) -> subprocess.CompletedProcess[str]:
+    index = write_index(project.parent / "wheels")
+    index |= {"PIP_CONFIG_FILE": os.devnull, "PIP_FIND_LINKS": ""}
+    (project.parent / "host.txt").write_text(host)
+    command: list[str | Path] = [sys.executable, project / "docker" / "kit.py", project.parent / "host.txt", "--python", PYTHON, *options]
+    return subprocess.run(command, env=os.environ | index, capture_output=True, text=True)
+
+
+def start(project: Path, *command: str, without_network: bool = False, **variables: str) -> subprocess.CompletedProcess[str]:
+    isolate = ["unshare", "--net"] if without_network else []
+    environment = os.environ | {"PYTHON": sys.executable} | variables
+    return subprocess.run([*isolate, "kit/start", *command], cwd=project, env=environment, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        HOST,
+        "numpy==2.5.2\ntorch @ file:///wheels/torch-2.11.0-cp312.whl\n",
+        json.dumps([{"name": "numpy", "version": "2.5.2"}, {"name": "torch", "version": "2.11.0+cu130"}]),
+        "# a host as somebody described it\nnumpy 2.5.2\ntorch\n",
+    ],
+    ids=["columns", "freeze", "json", "names"],
+)
+def test_it_holds_what_the_host_lacks_in_the_locked_versions(project: Path, host: str) -> None:
+    done = pack(project, host)
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in (project / "kit" / "wheels").iterdir()) == ["part-1.0-py3-none-any.whl", "reader-2.0-py3-none-any.whl"]
+    assert re.fullmatch(r"part==1.0 \\\n +--hash=sha256:\w{64}\nreader==2.0 \\\n +--hash=sha256:\w{64}\n", (project / "kit" / "requirements.txt").read_text())
+    assert "0.00 MB in " in done.stdout
+
+
+def test_what_the_tests_need_comes_on_demand(project: Path) -> None:
+    assert pack(project, HOST, "--tests").returncode == 0
+    assert {path.name.split("-")[0] for path in (project / "kit" / "wheels").iterdir()} == {"part", "reader", "plots", "checker"}
+
+
+@pytest.mark.skipif(subprocess.run(["unshare", "--net", "true"], capture_output=True).returncode != 0, reason="a process without a network takes rights that we have not")
+def test_it_installs_once_and_runs_without_a_network(project: Path) -> None:
+    with_code = project.parent / "wheels" / "part-1.0-py3-none-any.whl"
+    with_code.unlink()
+    write_wheel(with_code.parent, "part", "1.0", files={"part/__init__.py": "SAID = 'installed'\n"})
+    assert pack(project, HOST).returncode == 0
+    shutil.rmtree(project.parent / "wheels")
+    code = "import os, part; print(part.SAID, os.environ['ASSAY_REVISION'])"
+    done = start(project, sys.executable, "-c", code, without_network=True)
+    assert (done.stdout, done.stderr) == ("installed unknown\n", "")
+    shutil.rmtree(project / "kit" / "wheels")  # which a second start does not need
+    (project / "bench" / "case.py").write_text("PHASE = 2\n")
+    assert start(project, sys.executable, "-c", code, without_network=True).stdout == "installed unknown-changed\n"
+
+
+def test_a_host_that_lacks_nothing_needs_a_start_alone(project: Path) -> None:
+    assert pack(project, HOST + "reader 2.0\npart 1.0\n").returncode == 0
+    assert start(project, "echo", "runs").stdout == "runs\n"
+
+
+@pytest.mark.parametrize(
+    ("host", "options", "said"),
+    [
+        (HOST, ("--limit", "0.0001"), r"the wheels have 0\.0 MB, .* over --limit 0.0001; the largest: "),
+        ("numpy 2.5.2\n", (), "the list has no torch: a kit is for hosts that bring theirs. Take an image"),
+        ("torch 2.9.1\n", (), r"what the host has does not fit this project:(.|\n)*torch>=2\.10"),
+        (HOST, ("--out", "bench"), "is there and no kit"),
+    ],
+    ids=["too large", "no torch", "an older torch", "a folder of somebody's"],
+)
+def test_what_cannot_be_packed_says_why_and_leaves_nothing(project: Path, host: str, options: tuple[str, ...], said: str) -> None:
+    options = tuple(str(project / word) if word == "bench" else word for word in options)
+    done = pack(project, host, *options)
+    assert done.returncode == 2, done.stdout
+    assert re.search(said, done.stderr), done.stderr
+    assert not (project / "kit").exists()
+    assert not [*project.glob(".kit-*")]
+    assert (project / "bench" / "case.py").exists()
+
+
+def test_start_says_what_is_wrong_before_it_installs(project: Path) -> None:
+    assert pack(project, HOST).returncode == 0
+    assert "name a command" in start(project).stderr
+    script = (project / "kit" / "start").read_text()
+    (project / "kit" / "start").write_text(script.replace(f'"{PYTHON}"', '"3.99"'))
+    done = start(project, "true")
+    assert (done.returncode, "and " + sys.executable + " is " + PYTHON in done.stderr) == (2, True), done.stderr
+    (project / "kit" / "start").write_text(script)
+    (project / "pytest.ini").unlink()
+    assert "this is not the project's folder" in start(project, "true").stderr
