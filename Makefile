@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 TRITON2_VENV ?= .venv-triton2
 LOCKS := docker/cpu/torch.txt docker/cpu/requirements.txt docker/cpu/dev.txt
 
-.PHONY: help bench test lint style declarations lock triton2-proof gate-proof gate-proof-live page-picture clean
+.PHONY: help bench test lint style declarations lock triton2-proof gate-proof gate-proof-live gpu-session page-picture clean
 
 help: ## show the targets
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -28,9 +28,14 @@ declarations: $(VENV)/ready ## workloads, claims, profiles, data sources, and ev
 gate-proof: $(VENV)/ready ## count the gate's false alarms and its power on simulated and recorded machines; write docs/gate.md
 	$(BIN)/python -m benchmarks.gate_rig
 
-BUDGET ?= 240
+gate-proof-live: BUDGET ?= 240
 gate-proof-live: $(VENV)/ready ## the same after live sessions for BUDGET minutes; goes on where it was stopped
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.gate_rig --live --budget $(BUDGET)
+
+# inside a kit (docker/kit.py) the host's own Python and torch are used
+gpu-session: BUDGET ?= 8m
+gpu-session: $(if $(ASSAY_KIT),,$(VENV)/ready) ## what only a GPU can show, within BUDGET (8m): tests, peers, cases by worth; goes on where it ended
+	$(if $(ASSAY_KIT),$(PYTHON),$(BIN)/python) benchmarks/gpu_session.py --budget $(BUDGET)
 
 # compiled here, by all cores (pip would take one): where PYTHONDONTWRITEBYTECODE is set, every process would compile all its imports again.
 # -x: torch ships a file that is tested with Python 3.12 alone
