@@ -140,7 +140,8 @@ class History:
     def _find_near(self, case: Case) -> Estimate:
         def rank(past: _Past) -> tuple[object, ...]:
             other = past.case
-            alike = (other.preset is case.preset, other.variant == case.variant, past.here, other.division is case.division, other.precision is case.precision)
+            # the same network at another size of the work is nearer than another network
+            alike = (other.variant == case.variant, other.preset is case.preset, past.here, other.division is case.division, other.precision is case.precision)
             return (*alike, age(past.record))
 
         kin = [past for past in self._all if past.complete and (past.case.workload, past.case.phase) == (case.workload, case.phase)]
