@@ -51,10 +51,10 @@ def print_plan(
         if rows:
             print_table(title, ("case", "worth", "takes", "as known from"), map(_to_cells, rows))
     for source, count in Counter(row.estimate.source for row in plan.rows if row.rating.worth is Worth.IDLE).items():
-        console.print(f"\n{count} cases do not run: {source}", markup=False, soft_wrap=True)
+        console.print(f"\ncases that do not run: {count}, because {source}", markup=False, soft_wrap=True)
     within = "" if seconds is None else f" of {format_duration(seconds)}"
-    left = "" if seconds is None else f"; left out: {len(out)} cases, about {format_duration(out_seconds)}"
-    console.print(f"\n{len(cases) - len(out)} cases, {conditions.parallel} at a time: about {format_duration(plan.seconds)}{within}{left}", soft_wrap=True)
+    left = "" if seconds is None else f"; left out: {len(out)}, about {format_duration(out_seconds)}"
+    console.print(f"\ncases: {len(cases) - len(out)}, {conditions.parallel} at a time: about {format_duration(plan.seconds)}{within}{left}", soft_wrap=True)
 
 
 def _to_json(row: PlannedCase) -> dict[str, object]:
@@ -73,11 +73,11 @@ def tell_left_out(agenda: Agenda, cases: Sequence[Case], ran: Collection[Case], 
     """How many cases a budget left out, how long they would take, and how to go on with them."""
     left = [case for case in cases if case not in ran]
     if not left:
-        errors.print("the budget left no case out", markup=False)
+        errors.print("no case was left out; the same command would begin a new run", markup=False, soft_wrap=True)
         return
     known = [seconds for case in left if (seconds := agenda.expect(case).seconds) is not None]
     unknown = f", and {len(left) - len(known)} of unknown length" if len(known) < len(left) else ""
-    told = f"left out: {len(left)} cases, about {format_duration(sum(known))}{unknown}. Go on with: {spell_resumption(command, name)}"
+    told = f"cases left out: {len(left)}, about {format_duration(sum(known))}{unknown}. Go on with: {spell_resumption(command, name)}"
     errors.print(told, markup=False, soft_wrap=True)
 
 
