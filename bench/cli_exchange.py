@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from bench.archive import SUFFIX, take_in
 from bench.case import UsageError
 from bench.display import console, errors, find_results, print_json, report_errors
 from bench.record import Record
@@ -80,13 +82,22 @@ def _write(to: Format, out: str, metric: str, records: list[Record], latest: lis
     return {"records": len(records)}
 
 
+IMPORT_EXAMPLES = """Examples: `python -m bench import pod.tar.gz --results results`, `python -m bench import benchmark.json`"""
+
+
 @report_errors
-def import_rows(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="What `pytest --benchmark-json=FILE` wrote.")],
+def import_file(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="What `run --archive FILE.tar.gz` or `pytest --benchmark-json=FILE` wrote.")],
     results: Results = RESULTS,
     json: Json = False,
 ) -> None:
-    """Takes another suite's numbers into the leaderboard as unverified rows: shown apart, never ranked, never compared with a claim."""
+    """Takes in the records of another machine, from an archive (.tar.gz): chain and schema are checked, each run comes whole or not at all.
+
+    Of any other file: another suite's numbers, into the leaderboard as unverified rows, shown apart, never ranked, never compared with a claim.
+    """
+    if file.name.endswith(SUFFIX):
+        _import_archive(file, results, json=json)
+        return
     from bench.exchange.imports import keep_import
     from bench.exchange.pytest_json import read_pytest_json
 
@@ -96,3 +107,12 @@ def import_rows(
         print_json(imported.model_dump(mode="json") | {"kept": str(path)})
     else:
         console.print(f"{len(imported.rows)} unverified rows of {imported.tool} in {path}; `python -m bench board` shows them", markup=False, soft_wrap=True)
+
+
+def _import_archive(file: Path, results: Path, *, json: bool) -> None:
+    taken = take_in(file, results)
+    if json:
+        print_json([asdict(run) for run in taken])
+    for run in [] if json else taken:
+        said = f"{run.new} records taken in, {run.known} were there" if run.new else f"nothing to take in, all {run.known} records were there"
+        console.print(f"run {run.run}: {said}", markup=False, soft_wrap=True)

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, ParamSpec, Self
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from bench.case import Case, ClaimVerdict, ExitCode, Outcome, Quantity, UsageError
 from bench.judgement import Judgement
-from bench.numbers import format_documented, format_interval, format_number
+from bench.numbers import format_documented, format_duration, format_interval, format_number
 from bench.record import Record
 from bench.registry import get_workload
 from bench.report.markdown import clean_text
@@ -164,12 +165,24 @@ def print_judgements(judgements: Sequence[Judgement], *, reasons: bool) -> None:
         console.print("why: python -m bench claims --reasons, or results/CLAIMS.md")
 
 
+class _TimeLeft(ProgressColumn):
+    """What is left of a run's budget, beside the bar over all cases."""
+
+    def __init__(self, left: Callable[[], float]) -> None:
+        super().__init__()
+        self._left = left
+
+    def render(self, task: Task) -> Text:
+        return Text(f"of the budget {format_duration(max(self._left(), 0.0))}" if task.description == "cases" else "")
+
+
 class RunDisplay:
     """Progress bar over the cases of a run, one more for each case under way, one line per finished case. Quiet prints nothing (for --json)."""
 
-    def __init__(self, total: int, *, quiet: bool) -> None:
+    def __init__(self, total: int, *, quiet: bool, left: Callable[[], float] | None = None) -> None:
+        """left: gives the seconds of the run's budget that are left, for a run that has one."""
         self._quiet = quiet
-        columns = (TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn(), TimeElapsedColumn())
+        columns = [TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn(), TimeElapsedColumn(), *([] if left is None else [_TimeLeft(left)])]
         self._progress = Progress(*columns, console=errors, transient=True, disable=quiet)
         self._all = self._progress.add_task("cases", total=total)
         self._under_way: dict[Case, TaskID] = {}

@@ -76,10 +76,10 @@ class _Listing:
         return hashlib.sha256("\n".join([str(count), *self.stamps[:count]]).encode()).hexdigest()
 
 
-def read_ledger(results: Path, *, processes: int | None = None) -> Ledger:
+def read_ledger(results: Path, *, processes: int | None = None, keep_index: bool = True) -> Ledger:
     """Every run below results/runs, each file validated and each chain verified, now or since the file last changed.
 
-    processes: None takes one for each core where the store is large. Raises RecordError for a file that is no record.
+    processes: None takes one for each core where the store is large. keep_index: False writes nothing. Raises RecordError for a file that is no record.
     """
     oldest_unsettled_ns = time.time_ns() - SETTLED_NS
     listings = {folder.name: _list_run(folder) for folder in sorted((results / "runs").glob("*")) if folder.is_dir()}
@@ -90,7 +90,7 @@ def read_ledger(results: Path, *, processes: int | None = None) -> Ledger:
     # what the index rests on must not depend on runs that it does not watch: those may change without its notice
     base = select_lasting(_read_all([*known, *found.settled]))
     watched = [listing for listing in fresh if listing.folder.name in found.watched]
-    if watched:
+    if watched and keep_index:
         _write_index(results / INDEX_FILE, _grow(index, watched, base))
     records = sorted(select_lasting([*base, *_read_all(found.unsettled)]), key=lambda record: (record.run, record.sequence))
     heads = {name: hash_files([listing.folder / listing.names[-1]]) for name, listing in listings.items() if listing.names}

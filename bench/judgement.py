@@ -68,6 +68,23 @@ def judge(claims: Claims, records: Iterable[Record]) -> list[Judgement]:
     return [_judge_one(claim, by_workload[claim.workload], claims.generated_datasets) for claim in claims.claim]
 
 
+def can_decide(claim: Claim, foreseen: Record, generated: Sequence[str], *, metrics_known: bool) -> bool:
+    """Whether a record under these conditions would be compared with the claim, whatever its values: `foreseen` is of a case not run yet.
+
+    metrics_known: its measurements, quality and facts have the names that the case will give; else the metric is taken to be among them.
+    """
+    case = foreseen.case
+    phase = _DERIVED[claim.metric].phase if claim.metric in _DERIVED else None
+    if claim.workload != case.workload or claim.variant not in (None, case.variant) or phase not in (None, case.phase):
+        return False
+    if metrics_known:
+        found = _measure(claim, foreseen)
+        # what a CPU cannot give, a GPU can
+        if found is None or (found.value is None and (foreseen.machine is None or foreseen.machine.gpu is None)):
+            return False
+    return claim.kind is ClaimKind.FACT or not _differences(claim, foreseen, generated)
+
+
 def exit_code(judgements: Sequence[Judgement]) -> int:
     """Exit code of a strict judgement: 1 where a number was missed or contradicted, 3 where none could be compared, else 0.
 

@@ -53,6 +53,13 @@ def format_documented(value: Decimal) -> str:
     return f"{value:,f}" if abs(value.adjusted()) < 15 else f"{value:g}"
 
 
+def format_duration(seconds: float) -> str:
+    """`0.4 s`, `48 s`, `12 min`, `2.5 h`: two digits, which is more than an expectation deserves."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    return f"{seconds:.0f} s" if seconds < 99.5 else f"{seconds / 60:.0f} min" if seconds < 99.5 * 60 else f"{seconds / 3600:.1f} h"
+
+
 def _is_plain(value: float) -> bool:
     return value == 0 or _PLAIN_FROM <= abs(value) < _PLAIN_UP_TO
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import dataclass, replace
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -44,6 +44,19 @@ class Display(Protocol):
         """A case has a comparable record already."""
 
 
+class Budget(Protocol):
+    """Decides what a run starts while it goes on. Called from several threads."""
+
+    def take(self) -> Sequence[Case] | None:
+        """The next chain of cases; None where none is to be started any more."""
+
+    def admits(self, case: Case) -> bool:
+        """Whether a case of a chain that was taken may still start."""
+
+    def learn(self, record: Record) -> None:
+        """A case has its record."""
+
+
 class Launcher(Protocol):
     """Where cases run: as processes of this machine, or in containers of an image."""
 
@@ -75,52 +88,60 @@ class Campaign:
     command: tuple[str, ...]
     find_neighbours: Callable[[], Collection[str]]
     emulated: tuple[str, ...] = ()
-    resume: bool = False
+    finished: Mapping[Case, Record] = field(default_factory=dict)  # cases of this run that need not run again
     jobs: int = 1
+    budget: Budget | None = None  # None: every case, in order
+    keep: Callable[[], object] = lambda: None  # called after every record
 
     @property
     def _device(self) -> torch.device:
         return torch.device("cpu" if self.emulated else self.profile.device)
 
+    def find_finished(self) -> dict[Case, Record]:
+        """Cases of this run that need not run again here and now."""
+        here = self.launcher.identify(self._device)
+        return find_finished(self.cases, self.store, Conditions(data=self.data, profile=self.profile, seed=self.seed, parallel=self.jobs), here)
+
     def execute(self, display: Display) -> list[Record]:
-        """Runs the cases and returns their records in order, those found by --resume included.
+        """Runs the cases and returns their records in order, those found by --resume included, those that the budget left out not.
 
         Cases that share weights follow each other; others run `jobs` at a time. KeyboardInterrupt stops the cases under way, waits
         for their records and goes on to the caller.
         """
-        finished = self._find_finished() if self.resume else {}
         stop = Event()
+        take = partial(next, iter(chain_cases(self.cases)), None) if self.budget is None else self.budget.take
         with ThreadPoolExecutor(self.jobs) as pool:
             try:
-                chains = [pool.submit(self._execute_chain, chain, finished, display, stop) for chain in _chain_cases(self.cases)]
-                records: dict[Case, Record] = {}
-                for chain in chains:
-                    while not wait([chain], POLL_SECONDS).done:
-                        pass  # in turns: a signal that another thread receives is only acted on when this one wakes
-                    records |= chain.result()
+                workers = [pool.submit(self._execute_chains, take, display, stop) for _ in range(self.jobs)]
+                while (state := wait(workers, POLL_SECONDS, FIRST_EXCEPTION)).not_done and not any(worker.exception() for worker in state.done):
+                    pass  # in turns: a signal that another thread receives is only acted on when this one wakes
+                records = {case: record for worker in state.done for case, record in worker.result().items()}
             except BaseException:
                 stop.set()
-                pool.shutdown(cancel_futures=True)
                 raise
-        return [records[case] for case in self.cases]
+        return [records[case] for case in self.cases if case in records]
 
-    def _execute_chain(self, chain: Sequence[Case], finished: Mapping[Case, Record], display: Display, stop: Event) -> dict[Case, Record]:
+    def _execute_chains(self, take: Callable[[], Sequence[Case] | None], display: Display, stop: Event) -> dict[Case, Record]:
+        """Takes chain after chain from what all workers share, until there is none."""
         records: dict[Case, Record] = {}
-        for case in chain:
-            if stop.is_set():
-                break
-            if case in finished:
-                display.skip(case)
-                records[case] = finished[case]
-            else:
-                records[case] = self._execute_one(case, display, stop)
+        for chain in iter(take, None):
+            for case in chain:
+                if stop.is_set():
+                    return records
+                if case in self.finished:
+                    display.skip(case)
+                    records[case] = self.finished[case]
+                elif self.budget is None or self.budget.admits(case):
+                    records[case] = self._execute_one(case, display, stop)
+                else:
+                    break
         return records
 
     def _execute_one(self, case: Case, display: Display, stop: Event) -> Record:
         display.start(case)
         before = self.store.find(case)
         started = datetime.now(UTC)
-        log = self.store.folder / "logs" / f"{case.id.replace('/', '.')}.log"
+        log = name_log(self.store, case)
         contact = Contact(report=partial(display.advance, case), stop=stop, find_neighbours=self.find_neighbours)
         # what cannot run here is told without a process, which would say the same after its imports
         ending = self._refuse(case, log) or self.launcher.launch(case, self._options(), self.limits, log, contact)
@@ -129,7 +150,10 @@ class Campaign:
             ending = ending if ending.outcome else Ending(Outcome.CRASH, f"ended without a record; its output is in {log.name}", log)
             written = [self._record_ending(case, ending, started, contact.told)]
         record = read_record(written[-1])
+        if self.budget is not None:
+            self.budget.learn(record)
         display.finish(record)
+        self.keep()
         return record
 
     def _refuse(self, case: Case, log: Path) -> Ending | None:
@@ -163,25 +187,51 @@ class Campaign:
         )
         return self.store.append(record)
 
-    def _find_finished(self) -> dict[Case, Record]:
-        """Cases of this run that ended in order under the same comparability key as they would have now."""
-        machine, environment = self.launcher.identify(self._device)
-        ended = {(record.case.case, foresee(record.comparability)): record for record in self.store.read() if record.comparability and record.outcome in FINAL}
-        finished: dict[Case, Record] = {}
-        for case in self.cases:
-            workload = get_workload(case.workload)
-            try:
-                identity = workload.identify(case, self.data)
-            except DataError:
-                continue  # the case itself will say so in its record
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conditions:
+    """What a user's choice of it decides whether a recorded case need not run again."""
+
+    data: Path | None
+    profile: Profile
+    seed: int
+    parallel: int  # cases at a time
+
+
+def find_finished(cases: Iterable[Case], store: RunStore, conditions: Conditions, here: tuple[Machine, Environment] | None = None) -> dict[Case, Record]:
+    """Cases of this run that ended in order under the same comparability key as they would have now.
+
+    here: where and with what they would run now; None for each record's own machine and environment: a plan for a machine that is not this one.
+    """
+    known: dict[Case, list[Record]] = {}
+    for record in store.read():
+        if record.outcome in FINAL:
+            known.setdefault(record.case.case, []).append(record)
+    finished: dict[Case, Record] = {}
+    for case in cases:
+        if case not in known:
+            continue
+        try:
+            identity = get_workload(case.workload).identify(case, conditions.data)
+        except DataError:
+            continue  # the case itself will say so in its record
+        for record in known[case]:
+            machine, environment = here or (record.machine, record.environment)
+            if record.comparability is None or machine is None or environment is None:
+                continue
             host = machine.model_copy(update={"threads": choose_threads(case, machine.threads)})
-            key = compare_key(case, identity, host, environment, profile=self.profile, seed=self.seed, parallel=self.jobs).key
-            if record := ended.get((case, key)):
+            key = compare_key(case, identity, host, environment, profile=conditions.profile, seed=conditions.seed, parallel=conditions.parallel).key
+            if foresee(record.comparability) == key:
                 finished[case] = record
-        return finished
+    return finished
 
 
-def _chain_cases(cases: Sequence[Case]) -> list[list[Case]]:
+def name_log(store: RunStore, case: Case) -> Path:
+    """Where a case's output goes, from its start on."""
+    return store.folder / "logs" / f"{case.id.replace('/', '.')}.log"
+
+
+def chain_cases(cases: Sequence[Case]) -> list[list[Case]]:
     """Cases that differ in their phase only, together and in order: evaluation loads what training left."""
     chains: dict[Case, list[Case]] = {}
     for case in cases:
@@ -191,7 +241,7 @@ def _chain_cases(cases: Sequence[Case]) -> list[list[Case]]:
 
 def judge_run(records: Sequence[Record]) -> int:
     """Exit code of a run: 2 for unusable input, 1 for a failed case, 130 for one that was interrupted, 4 when only the machine was at fault,
-    3 where nothing ran because something is missing, else 0."""
+    3 where nothing ran because something, if only time, is missing, else 0."""
     outcomes = {record.outcome for record in records}
     if any(record.reason and record.reason.startswith(BAD_INPUT) for record in records):
         return ExitCode.WRONG_USE
@@ -201,4 +251,5 @@ def judge_run(records: Sequence[Record]) -> int:
         return ExitCode.INTERRUPTED
     if Outcome.INVALID in outcomes:
         return ExitCode.MACHINE_NOT_FIT
-    return ExitCode.INCONCLUSIVE if Outcome.SKIPPED in outcomes <= {Outcome.SKIPPED, Outcome.UNSUPPORTED} else ExitCode.OK
+    nothing_ran = not outcomes or Outcome.SKIPPED in outcomes <= {Outcome.SKIPPED, Outcome.UNSUPPORTED}
+    return ExitCode.INCONCLUSIVE if nothing_ran else ExitCode.OK

@@ -5,7 +5,7 @@ from decimal import Decimal
 import pytest
 
 from bench.case import Quantity
-from bench.numbers import format_documented, format_interval, format_number
+from bench.numbers import format_documented, format_duration, format_interval, format_number
 
 
 @pytest.mark.parametrize(
@@ -40,3 +40,8 @@ def test_quantities_without_interval_or_value() -> None:
 @pytest.mark.parametrize(("text", "shown"), [("3000000", "3,000,000"), ("0.140", "0.140"), ("1.0", "1.0"), ("-0.07", "-0.07"), ("1E+20", "1e+20")])
 def test_documented_numbers_keep_their_digits(text: str, shown: str) -> None:
     assert format_documented(Decimal(text)) == shown
+
+
+@pytest.mark.parametrize(("seconds", "shown"), [(0.0, "0.0 s"), (9.94, "9.9 s"), (9.96, "10 s"), (99.4, "99 s"), (100.0, "2 min"), (5940.0, "99 min"), (5970.0, "1.7 h")])
+def test_durations_are_short(seconds: float, shown: str) -> None:
+    assert format_duration(seconds) == shown
