@@ -1,6 +1,7 @@
 """One file with all records of a run so far, that a machine may be taken away at any moment, and its way into another machine's results.
 
-The archive is a gzipped tar of `RUN/NNNN-CASE.json` and `RUN/logs/CASE.log` for one run or several. It is data: nothing in it is executed.
+The archive is a gzipped tar of `RUN/NNNN-CASE.json`, `RUN/logs/CASE.log` and `RUN/documents/NAME` for one run or several. It is data: nothing in
+it is executed.
 """
 
 from __future__ import annotations
@@ -23,15 +24,17 @@ from bench.neighbours import own_run
 from bench.store import MAX_RECORD_BYTES, RunStore
 
 SUFFIX = ".tar.gz"
+DOCUMENTS = "documents"
+"""Folder of a run for what was said and measured beside its cases, e.g. by benchmarks/gpu_session.py."""
 MAX_BYTES = 16_000_000  # of an archive: what is carried off a machine at short notice is often limited
 MAX_UNPACKED = 512 << 20  # bytes, read from an archive; 10,000 records of 30 kB are 300 MB
 _RUN = re.compile(r"\w[\w.-]*", re.ASCII)
-_MEMBER = re.compile(rf"{_RUN.pattern}/(\d{{4}}-[\w.-]+\.json|logs/\w[\w.-]*\.log)", re.ASCII)
+_MEMBER = re.compile(rf"{_RUN.pattern}/(\d{{4}}-[\w.-]+\.json|logs/\w[\w.-]*\.log|{DOCUMENTS}/\w[\w.-]*\.(json|txt|xml))", re.ASCII)
 _ANEW = "copy it once more from the machine that wrote it"
 
 
 def write_archive(file: Path, folders: Sequence[Path]) -> str | None:
-    """Replaces the archive by one of all records and logs of these run folders; whoever interrupts this leaves it as it was.
+    """Replaces the archive by one of all records, logs and documents of these run folders; whoever interrupts this leaves it as it was.
 
     Beyond MAX_BYTES logs are cut to their ends, the largest first, which their first line then says; records never. Returns what a user
     should be told, if anything. Raises UsageError where the file cannot be written.
@@ -59,6 +62,8 @@ def _pack(folders: Iterable[Path], keep: int) -> bytes:
                 _add(archive, f"{folder.name}/{path.name}", path.read_bytes())
             for path in sorted(folder.glob("logs/*.log")):
                 _add(archive, f"{folder.name}/logs/{path.name}", _read_end(path, keep))
+            for path in sorted(folder.glob(f"{DOCUMENTS}/*")):
+                _add(archive, f"{folder.name}/{DOCUMENTS}/{path.name}", path.read_bytes())
     return buffer.getvalue()
 
 
@@ -166,17 +171,16 @@ def _compare(file: Path, folder: Path, target: Path) -> _Comparison:
 
 def _write(comparison: _Comparison) -> None:
     target = comparison.target
-    if not comparison.new:
-        return
     if not target.exists():
         target.parent.mkdir(exist_ok=True)
         comparison.folder.rename(target)
         return
-    (target / "logs").mkdir(exist_ok=True)
     newer = {f"{path.name[5:-5]}.log" for path in comparison.new}
-    for log in comparison.folder.glob("logs/*.log"):
-        if log.name in newer or not (target / "logs" / log.name).exists():
-            log.rename(target / "logs" / log.name)
+    for path in [*comparison.folder.glob("logs/*"), *comparison.folder.glob(f"{DOCUMENTS}/*")]:
+        place = target / path.relative_to(comparison.folder)
+        if path.name in newer or not place.exists():
+            place.parent.mkdir(exist_ok=True)
+            path.rename(place)
     for path in comparison.new:
         path.rename(target / path.name)
 
@@ -218,8 +222,8 @@ def _unpack_member(archive: tarfile.TarFile, member: tarfile.TarInfo, stage: Pat
     if member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE):
         raise UsageError(f"member {shown} is a link, a folder or another thing than a file; not an archive of this suite")
     if not (named := _MEMBER.fullmatch(member.name)):
-        raise UsageError(f"member {shown} is neither RUN/NNNN-CASE.json nor RUN/logs/CASE.log; not an archive of this suite")
-    record = not named[1].startswith("logs/")
+        raise UsageError(f"member {shown} is neither RUN/NNNN-CASE.json nor RUN/logs/CASE.log nor a document; not an archive of this suite")
+    record = "/" not in named[1]
     limit = MAX_RECORD_BYTES if record else MAX_BYTES + 100  # a log that was cut has a line more
     if not 0 <= member.size <= limit:
         raise UsageError(f"member {shown} has {member.size:,} bytes, more than {limit:,}; not an archive of this suite")

@@ -178,7 +178,7 @@ def run(
     from bench.neighbours import announce_run, own_run
     from bench.profiles import detect_profile, load_profile
     from bench.registry import select_cases
-    from bench.report import explain_missing_page, write_pages
+    from bench.report import write_pages
     from bench.store import RunStore
 
     began = time.monotonic()
@@ -221,8 +221,7 @@ def run(
             agenda = None if seconds is None else look_ahead(cases, name, out, conditions, finished=campaign.finished).open_agenda(seconds, started=began)
             taken[station.label] = _execute(replace(campaign, budget=agenda), name, agenda, quiet=json)
         pages = write_pages(out)
-    if missing := explain_missing_page():
-        errors.print(missing, markup=False, soft_wrap=True)
+    _tell_missing_page()
     records = [record for found in taken.values() for record in found]
     if records:
         keeper.write()  # also where every case was finished before
@@ -240,6 +239,13 @@ def _check_use(words: Sequence[str], data: Path | None, runs: Path, name: str | 
         raise UsageError(f"{plans} plans for one image; run the command once for each --image")
     if resume and name and not any((runs / f"{name}{suffix}").is_dir() for suffix in suffixes):
         raise UsageError(f"--resume --name {name}: there is no such run in {runs}; leave out --name for the newest, or --resume for a new one")
+
+
+def _tell_missing_page() -> None:
+    from bench.report import explain_missing_page
+
+    if missing := explain_missing_page():
+        errors.print(missing, markup=False, soft_wrap=True)
 
 
 def _open_stations(wish: Wish) -> list[Station]:
@@ -290,13 +296,13 @@ def board(
     --json prints the records that the pages are made from: of those that say the same of the same, the latest.
     """
     from bench.index import read_ledger
-    from bench.report import explain_missing_page, write_pages
+    from bench.report import write_pages
 
     with errors.status("reading and checking records"):
         ledger = read_ledger(results)
     pages = write_pages(results, ledger, page)
-    if page is None and (missing := explain_missing_page()):
-        errors.print(missing, markup=False, soft_wrap=True)
+    if page is None:
+        _tell_missing_page()
     for run in ledger.faults:
         errors.print(f"run {run} is not as it was written; `python -m bench check --runs` says why", style="yellow", markup=False, soft_wrap=True)
     if json:

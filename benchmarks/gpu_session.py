@@ -20,8 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))  # run as a script, from the checkout
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script, from the checkout
 
 from bench.archive import DOCUMENTS, take_in, write_archive
 from bench.case import Preset, UsageError
@@ -30,6 +29,7 @@ from bench.numbers import format_duration
 from bench.profiles import Profile, detect_profile, load_profile
 from bench.store import RunStore
 
+ROOT = Path(__file__).resolve().parents[1]
 LEAST = 20.0  # s; nothing that starts torch on a GPU is done sooner
 TERMINATED = 143  # of a run that SIGTERM ended
 TESTS = 240.0  # s that the tests marked for a GPU are written to end within
@@ -120,7 +120,7 @@ def do_part(part: Part, seconds: float, said: Path) -> Done:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
     took = time.monotonic() - began
-    ended = took >= seconds and code < 0 or code == TERMINATED
+    ended = took >= seconds and (code < 0 or code == TERMINATED)
     return Done(part.name, took, "ended: out of time", None) if ended else Done(part.name, took, "ok" if code == 0 else f"exit code {code}", code)
 
 

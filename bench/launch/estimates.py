@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from bench.case import Case, Outcome, Preset, Unsupported
+from bench.case import Case, Outcome, Phase, Preset, Unsupported
 from bench.index import age
 from bench.measure.precision import require_precision
 from bench.profiles import Profile
@@ -102,7 +102,7 @@ class History:
 
     def expect(self, case: Case) -> Estimate:
         """The first that there is of: a record of the case on this machine; one from another machine, its training scaled by arithmetic;
-        the nearest record of the same workload and phase, scaled by what presets differ in."""
+        the nearest record of the same workload and phase, scaled by what presets differ in: what other variants took in both, else epochs."""
         if case not in self._estimates:
             self._estimates[case] = self._find(case)
         return self._estimates[case]
@@ -146,13 +146,20 @@ class History:
 
         kin = [past for past in self._all if past.complete and (past.case.workload, past.case.phase) == (case.workload, case.phase)]
         for past in sorted(kin, key=rank, reverse=True):
-            ratio = 1.0 if past.case.preset is case.preset else self._compare_presets(case, past.case.preset)
-            if ratio is not None:
-                scaled = self._scale(past, case)
+            other_preset = past.case.preset is not case.preset
+            ratio = self._compare_presets(case, past.case.preset) if other_preset else 1.0
+            epochs = _compare_epochs(case, past.record) if ratio is None else None
+            if ratio is not None or epochs is not None:
+                ratio = ratio or 1.0
+                scaled = self._scale(past, case, epochs)
                 names = ("variant", "preset", "division", "precision")
                 like = " ".join(str(getattr(past.case, name)) for name in names if getattr(past.case, name) != getattr(case, name))
                 times = "" if ratio == 1.0 else f" x {ratio:.3g}"
                 return Estimate((scaled.seconds or 0.0) * ratio, f"like {like}{times}, {scaled.source}")
+        trained = [past for past in self._all if past.complete and past.case.workload == case.workload and past.case.phase is Phase.TRAIN]
+        if case.phase is Phase.EVAL and trained:  # which evaluates too
+            past = max(trained, key=rank)
+            return Estimate(past.seconds - past.work, f"like {past.case.variant} train, less its training")
         return Estimate(None, "unknown: longest known set aside")
 
     def _compare_presets(self, case: Case, preset: Preset) -> float | None:
@@ -165,8 +172,8 @@ class History:
         ratios = [found[case.preset] / found[preset] for found in both.values() if case.preset in found and found.get(preset)]
         return statistics.median(ratios) if ratios else None
 
-    def _scale(self, past: _Past, case: Case) -> Estimate:
-        """The record's duration with its training fitted to this machine and these data; its start-up is kept."""
+    def _scale(self, past: _Past, case: Case, epochs: float | None = None) -> Estimate:
+        """The record's duration with its training fitted to this machine, these data and so many times its epochs; its start-up is kept."""
         work, source = past.work, "record here"
         if not past.here:
             work, source = self._scale_arithmetic(past, case)
@@ -174,6 +181,9 @@ class History:
         if past.data != self._sha256(case) and rows and theirs and past.work:
             work *= rows / theirs
             source += f", rows x {rows / theirs:.3g}"
+        if epochs is not None and past.work:
+            work *= epochs
+            source += f", epochs x {epochs:.3g}"
         return Estimate(past.seconds - past.work + work, source)
 
     def _scale_arithmetic(self, past: _Past, case: Case) -> tuple[float, str]:
@@ -203,3 +213,15 @@ class History:
         if self.profile.device == "cpu":
             return record.machine.gpu is None and record.machine.cpu == self.cpu
         return record.machine.gpu is not None and self.profile.fits(record.machine.gpu)
+
+
+def _compare_epochs(case: Case, past: Record) -> float | None:
+    """How many times the epochs of a record the case's recipe has; None where either names none."""
+    own, theirs = _count_epochs(get_workload(case.workload).recipe(case)), _count_epochs(past.recipe)
+    return own / theirs if own and theirs else None
+
+
+def _count_epochs(recipe: Mapping[str, object]) -> float:
+    """Of all stages of a resolved recipe."""
+    own = sum(value for name, value in recipe.items() if name.endswith("epochs") and isinstance(value, int | float))
+    return own + sum(_count_epochs(inner) for inner in recipe.values() if isinstance(inner, Mapping))

@@ -16,7 +16,7 @@ import pytest
 from typer.testing import CliRunner
 
 from bench import archive
-from bench.archive import MAX_BYTES, TakenIn, check_archive, take_in, write_archive
+from bench.archive import DOCUMENTS, MAX_BYTES, TakenIn, check_archive, take_in, write_archive
 from bench.case import UsageError
 from bench.cli import app
 from bench.neighbours import own_run
@@ -60,6 +60,19 @@ class TestWriting:
         assert contents(home / "runs" / "one") == contents(store.folder)
         assert RunStore(home / "runs" / "one").verify_chain() == []
         assert [path.name for path in home.iterdir()] == ["runs"]
+
+    def test_documents_of_a_run_come_along_before_and_after_its_first_record(self, tmp_path: Path, file: Path, home: Path) -> None:
+        store = RunStore.create(tmp_path / "pod" / "runs", "session")
+        (store.folder / DOCUMENTS).mkdir()
+        (store.folder / DOCUMENTS / "doctor.txt").write_text("ok\n")
+        write_archive(file, [store.folder])
+        assert take_in(file, home) == [TakenIn("session", new=0, known=0)]
+        assert contents(home / "runs" / "session") == {"documents/doctor.txt": b"ok\n"}
+        (store.folder / DOCUMENTS / "peer-attention.json").write_text("{}\n")
+        store.append(draft())
+        write_archive(file, [store.folder])
+        assert take_in(file, home) == [TakenIn("session", new=1, known=0)]
+        assert contents(home / "runs" / "session") == contents(store.folder)
 
     def test_the_same_records_give_the_same_bytes(self, store: RunStore, file: Path) -> None:
         write_archive(file, [store.folder])

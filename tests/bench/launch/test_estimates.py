@@ -66,9 +66,20 @@ def test_without_a_record_the_nearest_of_its_workload_and_phase_stands_in() -> N
 
 def test_the_same_variant_in_another_preset_is_scaled_by_what_other_variants_took_in_both() -> None:
     own, smoke = past(TRAIN.replace("standard", "smoke"), 6), past(OTHER.replace("standard", "smoke"), 4)
-    assert expect(TRAIN, own, smoke) == Estimate(None, "unknown: longest known set aside")
     assert expect(TRAIN, own, smoke, past(OTHER, 60)) == Estimate(90.0, "like smoke x 15, as on Xeon")
     assert expect(TRAIN, own, past(OTHER, 60)) == Estimate(60.0, "like by-complex, as on Xeon")
+
+
+def test_else_by_the_epochs_of_both_recipes() -> None:
+    """1,000 epochs in standard, 3 in scale: of 180 s, 80 are no training."""
+    scale = TRAIN.replace("standard", "scale")
+    standard = past(TRAIN, 180, measured=TRAINED, recipe={"training": {"epochs": 1000}})
+    assert expect(scale, standard) == Estimate(80 + 10 * 0.003, "like standard, FLOPs at full peak: at least, epochs x 0.003")
+    assert expect(scale, past(TRAIN, 180, measured=TRAINED)) == Estimate(None, "unknown: longest known set aside")
+
+
+def test_an_evaluation_that_nobody_ran_takes_what_a_training_takes_beside_its_training() -> None:
+    assert expect(EVAL, past(TRAIN, 180, measured=TRAINED)) == Estimate(80.0, "like documented train, less its training")
 
 
 def test_emulated_and_interrupted_records_tell_nothing() -> None:
