@@ -168,7 +168,7 @@ def run(
     """Runs cases, one process and one record each, then writes the leaderboard and the claims report.
 
     Ctrl-C and SIGTERM end the cases under way, whose outcome is then `interrupted`, and the run with exit code 130 or 143; --resume goes on.
-    A run of which every case was skipped ends with 3.
+    A run of which every case was skipped, or left out by --budget, ends with 3.
     """
     import psutil
 

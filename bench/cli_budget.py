@@ -73,7 +73,7 @@ def tell_left_out(agenda: Agenda, cases: Sequence[Case], ran: Collection[Case], 
     """How many cases a budget left out, how long they would take, and how to go on with them."""
     left = [case for case in cases if case not in ran]
     if not left:
-        errors.print("no case was left out; the same command would begin a new run", markup=False, soft_wrap=True)
+        errors.print("no case was left out")
         return
     known = [seconds for case in left if (seconds := agenda.expect(case).seconds) is not None]
     unknown = f", and {len(left) - len(known)} of unknown length" if len(known) < len(left) else ""

@@ -226,7 +226,7 @@ class TestTakingIn:
 
     def test_a_run_that_was_renamed_is_refused(self, store: RunStore, file: Path, home: Path) -> None:
         write_archive(file, [store.folder.rename(store.folder.with_name("two"))])
-        with pytest.raises(UsageError, match="two/0000-.* belongs to another run"):
+        with pytest.raises(UsageError, match=r"two/0000-.* belongs to another run"):
             take_in(file, home)
 
     @pytest.mark.parametrize("keep", [0, 10, 200])

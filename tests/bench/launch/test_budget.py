@@ -1,6 +1,6 @@
 """A run that has so much time, with a launcher and a clock of its own: what starts, what is left out, and how the next run goes on."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ def name(variant: str, phase: str = "train", division: str = "closed/fp32") -> s
     return f"affinity-v2/{variant}/{phase}/standard/{division}"
 
 
-def outlook(seconds: dict[str, float | None], worth: dict[str, Worth] | None = None, begun: Sequence[str] = ()) -> Outlook:
+def outlook(seconds: Mapping[str, float | None], worth: dict[str, Worth] | None = None, begun: Sequence[str] = ()) -> Outlook:
     """Cases by id, each with the seconds that an earlier record on this machine took; None without one."""
     cases = [Case.parse(case) for case in seconds]
     records = [past(case, took) for case, took in seconds.items() if took is not None]
@@ -33,7 +33,7 @@ def outlook(seconds: dict[str, float | None], worth: dict[str, Worth] | None = N
     return Outlook(cases, None, ratings, history, {Case.parse(case) for case in begun})
 
 
-def plan(budget: float | None, seconds: dict[str, float | None], worth: dict[str, Worth] | None = None, jobs: int = 1, begun: Sequence[str] = ()) -> tuple[list[str], list[str], float]:
+def plan(budget: float | None, seconds: Mapping[str, float | None], worth: dict[str, Worth] | None = None, jobs: int = 1, begun: Sequence[str] = ()) -> tuple[list[str], list[str], float]:
     found = outlook(seconds, worth, begun).plan(budget, jobs)
     return [row.case.id for row in found.rows if row.in_time], [row.case.id for row in found.rows if not row.in_time], found.seconds
 
@@ -49,7 +49,7 @@ def test_a_budget_is_a_number_and_a_unit(text: str, seconds: float) -> None:
 
 @pytest.mark.parametrize("text", ["", "8", "m", "-8m", "0s", "8 m", "8min", "1e3s", "infs"])
 def test_anything_else_is_refused_with_examples(text: str) -> None:
-    with pytest.raises(UsageError, match="write 90s, 8m or 1.5h"):
+    with pytest.raises(UsageError, match=r"write 90s, 8m or 1\.5h"):
         parse_budget(text)
 
 
@@ -107,7 +107,7 @@ class FakeLauncher:
 
     store: RunStore
     clock: Clock
-    takes: dict[str, float]
+    takes: Mapping[str, float]
     launched: list[str] = field(default_factory=list)
     folders: list[str] = field(default_factory=list)
 
@@ -133,7 +133,7 @@ def store(tmp_path: Path) -> RunStore:
     return RunStore.create(tmp_path / "runs", "one")
 
 
-def execute(store: RunStore, found: Outlook, budget: float, takes: dict[str, float], **more: Any) -> tuple[list[str], list[str], Agenda]:
+def execute(store: RunStore, found: Outlook, budget: float, takes: Mapping[str, float], **more: Any) -> tuple[list[str], list[str], Agenda]:
     clock = Clock()
     launcher = FakeLauncher(store, clock, takes)
     agenda = found.open_agenda(budget, clock=clock)
@@ -146,14 +146,14 @@ def execute(store: RunStore, found: Outlook, budget: float, takes: dict[str, flo
 class TestRun:
     def test_cases_start_by_worth_and_records_come_in_the_order_declared(self, store: RunStore) -> None:
         takes = {A: 20.0, B: 10.0, C: 90.0}
-        launched, recorded, agenda = execute(store, outlook(dict(takes), {C: Worth.DECIDES}), 125, takes)
+        launched, recorded, agenda = execute(store, outlook(takes, {C: Worth.DECIDES}), 125, takes)
         assert launched == [C, B, A]
         assert recorded == [A, B, C]
         assert agenda.left() == 5.0
 
     def test_nothing_starts_that_would_not_end(self, store: RunStore) -> None:
         takes = {A: 60.0, B: 50.0, C: 30.0}
-        assert execute(store, outlook(dict(takes), {A: Worth.DECIDES}), 100, takes)[:2] == ([A, C], [A, C])
+        assert execute(store, outlook(takes, {A: Worth.DECIDES}), 100, takes)[:2] == ([A, C], [A, C])
 
     def test_a_phase_that_no_longer_fits_is_not_started(self, store: RunStore) -> None:
         found = outlook({A: 60, A_EVAL: 20, B: 15}, {A: Worth.DECIDES})
@@ -173,7 +173,7 @@ class TestRun:
     def test_two_at_a_time_share_one_agenda_and_every_record_is_kept(self, store: RunStore) -> None:
         kept: list[int] = []
         takes = dict.fromkeys((A, B, C, D), 1.0)
-        launched, recorded, _ = execute(store, outlook(dict(takes)), 100, takes, jobs=2, keep=lambda: kept.append(len(store.paths())))
+        launched, recorded, _ = execute(store, outlook(takes), 100, takes, jobs=2, keep=lambda: kept.append(len(store.paths())))
         assert sorted(launched) == sorted(recorded) == sorted(takes)
         assert len(kept) == 4
         assert kept[-1] == 4

@@ -15,11 +15,11 @@ from datasets.card import DatasetIdentity
 from tests.bench.launch.past import H100, REAL, TWIN, past
 
 TRAIN = "affinity-v2/documented/train/standard/closed/fp32"
-MEASURED = {"quality": {"spearman": Quantity(0.5, "rho")}, "conditions": {"dataset": "abag", "epochs": 100}}
+MEASURED: dict[str, Any] = {"quality": {"spearman": Quantity(0.5, "rho")}, "conditions": {"dataset": "abag", "epochs": 100}}
 
 
-def claim(metric: str = "spearman", kind: ClaimKind = ClaimKind.MEASURED, id: str = "affinity", **where: Any) -> Claim:
-    return Claim(id=id, workload="affinity-v2", metric=metric, value=Decimal("0.5"), direction=Direction.HIGHER, kind=kind, where=where, source="000")
+def claim(metric: str = "spearman", kind: ClaimKind = ClaimKind.MEASURED, name: str = "affinity", **where: Any) -> Claim:
+    return Claim(id=name, workload="affinity-v2", metric=metric, value=Decimal("0.5"), direction=Direction.HIGHER, kind=kind, where=where, source="000")
 
 
 def rate(*records: Record, case: str = TRAIN, claims: tuple[Claim, ...] = (), profile: str = "h100", data: DatasetIdentity | None = REAL, finished: tuple[Case, ...] = ()) -> Rating:
@@ -73,7 +73,7 @@ def test_generated_data_decide_nothing_that_is_claimed_of_real_ones() -> None:
 
 def test_numbers_that_no_such_case_gives_are_not_waited_for() -> None:
     kin = past(TRAIN.replace("documented", "by-complex"), 60, quality={"spearman": Quantity(0.5, "rho")}, measured={"reserved_peak": 1.0})
-    assert rate(kin, claims=(claim("spearman"), claim("auroc", id="other"))) == Rating(Worth.DECIDES, ("affinity",))
+    assert rate(kin, claims=(claim("spearman"), claim("auroc", name="other"))) == Rating(Worth.DECIDES, ("affinity",))
 
 
 def test_a_number_that_a_cpu_could_not_give_is_given_by_a_gpu() -> None:
