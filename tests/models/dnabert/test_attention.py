@@ -16,7 +16,7 @@ HEADS, WIDTH = 12, 16
 
 def make_batch(lengths=LENGTHS, dtype=torch.float32):
     torch.manual_seed(0)
-    packing = Packing.of(torch.tensor(lengths))
+    packing = Packing.of(torch.tensor(lengths), CPU)
     qkv = torch.randn(packing.total, 3, HEADS, WIDTH, dtype=dtype, requires_grad=True)
     return qkv, packing, alibi_slopes(HEADS)
 
@@ -46,12 +46,12 @@ def test_the_bias_is_symmetric_and_counts_distance():
 
 
 def test_a_packing_knows_offsets_and_refuses_empty_sequences():
-    packing = Packing.of(torch.tensor([2, 1, 3]))
+    packing = Packing.of(torch.tensor([2, 1, 3]), CPU)
     assert (packing.offsets.tolist(), packing.total, packing.longest) == ([0, 2, 3, 6], 6, 3)
     with pytest.raises(ValueError, match="sequence 1 of the batch has no token: every position is padding"):
-        Packing.of(torch.tensor([2, 0, 3]))
+        Packing.of(torch.tensor([2, 0, 3]), CPU)
     with pytest.raises(ValueError, match="the batch is empty"):
-        Packing.of(torch.tensor([], dtype=torch.int64))
+        Packing.of(torch.tensor([], dtype=torch.int64), CPU)
 
 
 @pytest.mark.parametrize("kind", [AttentionKind.EAGER, AttentionKind.SDPA])
@@ -86,7 +86,7 @@ def test_every_backend_equals_eager_in_outputs_and_gradients(kind, lengths):
 def test_no_sequence_sees_another(kind):
     qkv, packing, slopes = make_batch((5, 9))
     backend = load_attention(kind)
-    alone = backend.attend(qkv[:5], Packing.of(torch.tensor([5])), slopes)
+    alone = backend.attend(qkv[:5], Packing.of(torch.tensor([5]), CPU), slopes)
     torch.testing.assert_close(backend.attend(qkv, packing, slopes)[:5], alone, atol=1e-6, rtol=0)
 
 
