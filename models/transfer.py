@@ -35,5 +35,5 @@ def send_rows(batches: Sequence[Tensor], device: torch.device) -> list[Rows]:
     """An epoch's batches of row numbers, in one copy: a step then costs none."""
     if device.type == "cpu":
         return [Rows(rows, rows) for rows in batches]
-    sent = send(torch.cat(list(batches)), device).split([len(rows) for rows in batches])
+    sent = torch.split(send(torch.cat(list(batches)), device), [len(rows) for rows in batches])
     return [Rows(host, there) for host, there in zip(batches, sent, strict=True)]

@@ -67,9 +67,10 @@ def open_data(recipe: DnabertRecipe, case: Case, data: Path | None, model: str) 
     published = not twin and recipe.weights == "published"
     tokenizer: Tokenizer = PublishedTokenizer(_require(data, recipe) / model) if published else KmerTokenizer()
     checkpoint = find_checkpoint(_require(data, recipe) / model) if published else None
-    parts = [_as_batch(tokenizer, part) for part in (gue.train, gue.validation, gue.test)]
+    train, validation, test = (_as_batch(tokenizer, part) for part in (gue.train, gue.validation, gue.test))
     identity = gue.identity if twin else _join_model(gue.identity, recipe, _require(data, recipe) / model)
-    return DnabertData(_describe(gue, identity, tokenizer, checkpoint), Splits(*parts, host=LENGTHS), len(SHAPES[recipe.task].classes), checkpoint, tokenizer.name)
+    splits, classes = Splits(train, validation, test, host=LENGTHS), len(SHAPES[recipe.task].classes)
+    return DnabertData(_describe(gue, identity, tokenizer, checkpoint), splits, classes, checkpoint, tokenizer.name)
 
 
 def _describe(gue: GueData, identity: DatasetIdentity, tokenizer: Tokenizer, checkpoint: Path | None) -> DatasetCard:

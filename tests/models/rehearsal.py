@@ -11,10 +11,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensor, FakeTensorMode
 from torch.utils._pytree import tree_leaves
 
-CUDA = torch.device("cuda", 0)
+__all__ = ["DataDependentOutputException", "DynamicOutputShapeException", "Rehearsal", "WouldWait"]
 _INDEXING = (torch.ops.aten.index.Tensor, torch.ops.aten.index_put.default, torch.ops.aten.index_put_.default)
 
 
@@ -43,7 +43,7 @@ class Rehearsal(FakeTensorMode):
         target = given.get("device")
         if not any(isinstance(tensor, FakeTensor) for tensor in tensors) and (target is None or torch.device(target).type == "cpu"):
             return func(*args, **given)  # on the host alone
-        return super().__torch_dispatch__(func, types, args, given)  # type: ignore[no-untyped-call]
+        return super().__torch_dispatch__(func, types, args, given)
 
 
 def _refuse_waiting(func: Any, given: Mapping[str, Any], tensors: Sequence[Tensor]) -> None:

@@ -45,7 +45,7 @@ def _bucket(packing: Packing) -> Buckets:
     if len(starts) == 1:
         return [(packing.longest, None)]
     found = {length: (torch.tensor(firsts)[:, None] + torch.arange(length)).flatten() for length, firsts in sorted(starts.items())}
-    rows = send(torch.cat(list(found.values())), packing.offsets.device).split([len(part) for part in found.values()])
+    rows = torch.split(send(torch.cat(list(found.values())), packing.offsets.device), [len(part) for part in found.values()])
     return list(zip(found, rows, strict=True))
 
 
