@@ -51,7 +51,7 @@ def prepare(kind: AttentionKind, sequences: int, length: int, repeats: int = 1, 
     shape = (sequences * length, 3, heads, PUBLISHED.hidden // heads)
     qkv = torch.randn(shape, generator=random).to(device, dtype)
     upstream = torch.randn((shape[0], *shape[2:]), generator=random).to(device, dtype)
-    slopes, packing = alibi_slopes(heads).to(device), Packing.of(torch.full((sequences,), length, device=device))
+    slopes, packing = alibi_slopes(heads).to(device), Packing.of(torch.full((sequences,), length), device)
     bias = alibi_bias(slopes, length).to(dtype)[None]  # made once, as all layers of a network share it
 
     def attend(inputs: Tensor) -> Tensor:

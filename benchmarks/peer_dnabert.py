@@ -70,7 +70,7 @@ def prepare(layers: int, sequences: int, shortest: int, longest: int, seed: int 
 def make_lanes(config: EncoderConfig, lengths: Tensor, longest: int, device: torch.device) -> Mapping[Lane, Embed]:
     """Each lane's way to mean embeddings [B, hidden] of random tokens; lengths: int64 [B]."""
     ids = torch.randint(FIRST_WORD, config.vocabulary, (len(lengths), longest)).to(device)
-    lengths = lengths.to(device)
+    there = lengths.to(device)
     encoders = {kind: DnabertEncoder(config, kind).eval().to(device) for kind in (AttentionKind.EAGER, AttentionKind.SDPA)}
     weights = encoders[AttentionKind.EAGER].state_dict()
     encoders[AttentionKind.SDPA].load_state_dict(weights)
@@ -81,7 +81,7 @@ def make_lanes(config: EncoderConfig, lengths: Tensor, longest: int, device: tor
 
     def embed_plainly() -> Tensor:
         with device:  # its masks and biases are made where the tokens are
-            return pool_padded(encode_padded(weights, ids, lengths, config.heads), lengths)
+            return pool_padded(encode_padded(weights, ids, there, config.heads), there)
 
     return {Lane.PEER: embed_plainly, Lane.PUBLISHED: lambda: embed(AttentionKind.EAGER), Lane.OPEN: lambda: embed(AttentionKind.SDPA)}
 

@@ -39,7 +39,7 @@ class Place:
     """How far a training is."""
 
     epoch: int = 0
-    batches: list[Tensor] = field(default_factory=list)  # row numbers, of the present epoch
+    batches: list[Tensor] = field(default_factory=list)  # row numbers, of the present epoch, in the host's memory
     losses: list[Tensor] = field(default_factory=list)  # one per batch done
     train_loss: list[float] = field(default_factory=list)
     validation_loss: list[float] = field(default_factory=list)
@@ -122,7 +122,7 @@ def _restore(path: Path, tensors: Tensors, state: Any, parts: Parts, identity: M
     parts.scaler.load_state_dict(state["scaler"])
     _unpack_random(parts, take("random"), state["random"])
     best = {name: tensor.to(parts.device) for name, tensor in take("best").items()}
-    batches, losses = (_in_order(take(group), parts.device) for group in ("batch", "loss"))
+    batches, losses = _in_order(take("batch"), torch.device("cpu")), _in_order(take("loss"), parts.device)
     if len(losses) > len(batches):
         raise ValueError(f"{len(losses)} batches are done, of {len(batches)}")
     return Place(batches=batches, losses=losses, best_weights=best or None, **state["place"])

@@ -1,7 +1,8 @@
 """The one training loop: every workload's recipe is data for it.
 
 All splits live on the device as tensors and batches are gathered by a device-side permutation, so that a step costs no
-host copy and no Python per row; losses stay on the device until an epoch ends, so that no step waits for one.
+host copy and no Python per row; losses stay on the device until an epoch ends, so that no step waits for one. What a step
+reads on the host, such as lengths, stays in its memory from the start.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from bench.case import Precision, Quantity, Unsupported
 from datasets.card import DatasetCard
 from models.checkpoint import Parts, Place, load_training, save_training
 from models.schedule import Schedule, advance_epoch, advance_update, make_scheduler
+from models.transfer import Rows, send_rows
 from models.workload import History, Progress
 
 Batch = tuple[Tensor, ...]
@@ -82,15 +84,15 @@ class Splits:
     train: Batch
     validation: Batch | None
     test: Batch
+    host: frozenset[int] = frozenset()  # columns whose values a step reads on the host: to fetch them from a GPU it would wait
 
     def to(self, device: torch.device) -> Splits:
-        """The same rows on a device."""
-        validation = None if self.validation is None else _move(self.validation, device)
-        return Splits(_move(self.train, device), validation, _move(self.test, device))
+        """The same rows on a device, those of the host's columns in its memory."""
+        validation = None if self.validation is None else self._move(self.validation, device)
+        return Splits(self._move(self.train, device), validation, self._move(self.test, device), self.host)
 
-
-def _move(batch: Batch, device: torch.device) -> Batch:
-    return tuple(tensor.to(device) for tensor in batch)
+    def _move(self, batch: Batch, device: torch.device) -> Batch:
+        return tuple(tensor if column in self.host else tensor.to(device) for column, tensor in enumerate(batch))
 
 
 def seed_everything(seed: int) -> None:
@@ -147,7 +149,7 @@ class TrainingSession:
         self._scheduler = make_scheduler(self._optimiser, self._recipe.schedule, self._recipe.epochs, updates)
         self._scaler = torch.amp.GradScaler(self._device.type, enabled=self._precision is Precision.FP16)
         self._shuffle = torch.Generator().manual_seed(self._seed)
-        self._pending: list[Sequence[Tensor]] = []
+        self._pending: list[Sequence[Rows]] = []
         self._inference_at = 0
         self._place, self._resumed, self._began = Place(), False, time.perf_counter()
 
@@ -235,19 +237,19 @@ class TrainingSession:
             return _join(parts, len(self._splits.test[0])).cpu().numpy()
 
     def _epoch_order(self) -> list[Tensor]:
-        order = torch.randperm(len(self._splits.train[0]), generator=self._shuffle).to(self._device)
+        order = torch.randperm(len(self._splits.train[0]), generator=self._shuffle)
         batches = [order[start : start + self._recipe.batch] for start in range(0, len(order), self._recipe.batch)]
         # batch normalisation cannot train on a single row: fold such a tail into the batch before it
         if len(batches) > 1 and len(batches[-1]) == 1:
             batches[-2:] = [torch.cat(batches[-2:])]
         return batches
 
-    def _group(self, batches: Sequence[Tensor], done: int = 0) -> list[Sequence[Tensor]]:
+    def _group(self, batches: Sequence[Tensor], done: int = 0) -> list[Sequence[Rows]]:
         """An epoch's batches by the update that they belong to, without the first `done` batches."""
-        every = self._recipe.accumulate
-        return [batches[max(start, done) : start + every] for start in range(done - done % every, len(batches), every)]
+        every, rows = self._recipe.accumulate, send_rows(batches, self._device)
+        return [rows[max(start, done) : start + every] for start in range(done - done % every, len(rows), every)]
 
-    def _take_update(self, batches: Sequence[Tensor], losses: list[Tensor], advance: Callable[[int], None] = lambda _: None) -> None:
+    def _take_update(self, batches: Sequence[Rows], losses: list[Tensor], advance: Callable[[int], None] = lambda _: None) -> None:
         """One optimiser update, in training and in what is timed alike: the gradients of these batches, which `losses` grows by, then one step.
 
         `advance` is called with the length of `losses` after every batch, and after the update for its last one.
@@ -258,8 +260,8 @@ class TrainingSession:
                 self._update()
             advance(len(losses))
 
-    def _accumulate(self, rows: Tensor) -> Tensor:
-        batch = tuple(tensor.index_select(0, rows) for tensor in self._splits.train)
+    def _accumulate(self, rows: Rows) -> Tensor:
+        batch = tuple(map(rows.take, self._splits.train))
         with autocast(self._device, self._precision):
             loss = self._task.loss(self.model, batch)
         scaled: Tensor = self._scaler.scale(loss / self._recipe.accumulate)
@@ -270,6 +272,7 @@ class TrainingSession:
         if self._recipe.clip is not None:
             self._scaler.unscale_(self._optimiser)
             nn.utils.clip_grad_norm_(self.model.parameters(), self._recipe.clip)
+        # in float16 the scaler asks the device once an update whether a gradient overflowed: only a fused optimiser skips the update there by itself
         self._scaler.step(self._optimiser)
         self._scaler.update()
         self._optimiser.zero_grad(set_to_none=True)
@@ -290,12 +293,13 @@ class TrainingSession:
 
     def _mean_loss(self, split: Batch) -> float:
         self.model.eval()
-        total, rows = 0.0, 0
+        batches = take_in_order(split, self._recipe.batch)
         with torch.inference_mode(), autocast(self._device, self._precision):
-            for batch in take_in_order(split, self._recipe.batch):
-                total += float(self._task.loss(self.model, batch)) * len(batch[0])
-                rows += len(batch[0])
-        return total / rows
+            losses = torch.stack([self._task.loss(self.model, batch) for batch in batches]).tolist()  # one wait for all of them
+        total = 0.0
+        for loss, batch in zip(losses, batches, strict=True):
+            total += loss * len(batch[0])
+        return total / len(split[0])
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,6 +40,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path.parent.name != "docker")
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Tests of a GPU's own are skipped, visibly, where torch sees none."""
+    if item.get_closest_marker("gpu") is not None:
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("needs an NVIDIA GPU")
+
+
 @pytest.fixture
 def checkout() -> Path:
     """The checkout with its history, records and CI; the images hold less of it, and no git."""

@@ -37,6 +37,7 @@ from models.audiogram.recipes import AudiogramRecipe
 from models.audiogram.sampler import ContrastiveSampler, PairedBatch
 from models.dropout import quicken_dropout
 from models.training import autocast, seed_everything
+from models.transfer import send
 from models.workload import History, Progress
 
 Array = np.ndarray
@@ -205,8 +206,7 @@ class AudiogramSession:
 
     def _pair(self, part: str, batch: PairedBatch) -> tuple[Tensor, Mice, Pairing]:
         mice: Mice = getattr(self._data, part)
-        rows = torch.from_numpy(batch.rows).to(self._device)
-        partner = torch.from_numpy(batch.partner).to(self._device)
+        rows, partner = (send(torch.from_numpy(numbers), self._device) for numbers in (batch.rows, batch.partner))
         return rows, Mice(mice.abr[rows], mice.context[rows]), Pairing.of(self._genes[part][rows], partner)
 
     def _train_on(self, batch: PairedBatch, *, joint: bool) -> Tensor:

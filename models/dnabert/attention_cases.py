@@ -61,7 +61,7 @@ class AttentionSession:
         tokens = int(lengths.sum())
         self._qkv = torch.randn(tokens, 3, heads, width, generator=random).to(resources.device, dtype).requires_grad_()
         self._upstream = torch.randn(tokens, heads, width, generator=random).to(resources.device, dtype)
-        self._lengths = lengths.to(resources.device)
+        self._lengths, self._device = lengths, resources.device
         self._slopes = alibi_slopes(heads).to(resources.device)
         self.model: nn.Module = nn.Identity()
         padded = 1 - tokens / (SEQUENCES * int(lengths.max()))
@@ -70,14 +70,13 @@ class AttentionSession:
         self.conditions: Mapping[str, str | int | float] = {"attention": str(kind), "batch": SEQUENCES, "heads": heads, "head_width": width, "tokens": tokens}
 
     def step(self) -> int:
-        packing = Packing.of(self._lengths)  # anew: masks and biases are part of what a batch costs
-        out = self._backend.attend(self._qkv, packing, self._slopes)
+        out = self._backend.attend(self._qkv, self._pack(), self._slopes)
         torch.autograd.grad(out, self._qkv, self._upstream)
         return SEQUENCES
 
     def infer(self) -> int:
         with torch.inference_mode():
-            self._backend.attend(self._qkv, Packing.of(self._lengths), self._slopes)
+            self._backend.attend(self._qkv, self._pack(), self._slopes)
         return SEQUENCES
 
     def fit(self, progress: Progress, after_epoch: Callable[[], None] | None = None) -> History:
@@ -96,8 +95,12 @@ class AttentionSession:
 
     def _run(self, attend: Callable[[Tensor, Packing, Tensor], Tensor], qkv: Tensor, upstream: Tensor) -> tuple[Tensor, Tensor]:
         leaf = qkv.clone().requires_grad_()
-        out = attend(leaf, Packing.of(self._lengths), self._slopes)
+        out = attend(leaf, self._pack(), self._slopes)
         return out.detach(), torch.autograd.grad(out, leaf, upstream)[0]
+
+    def _pack(self) -> Packing:
+        """Anew for every pass: masks and biases are part of what a batch costs."""
+        return Packing.of(self._lengths, self._device)
 
 
 class PublishedCallSession:

@@ -15,6 +15,9 @@ from models.dnabert.recipes import DnabertRecipe
 from models.dnabert.tokens import KmerTokenizer, PublishedTokenizer, Tokenizer, encode_rows, find_tokenizer
 from models.training import Batch, Splits
 
+LENGTHS = frozenset({1})
+"""The column that says on the host how a batch is packed."""
+
 
 @dataclass(frozen=True, slots=True)
 class DnabertData:
@@ -64,9 +67,10 @@ def open_data(recipe: DnabertRecipe, case: Case, data: Path | None, model: str) 
     published = not twin and recipe.weights == "published"
     tokenizer: Tokenizer = PublishedTokenizer(_require(data, recipe) / model) if published else KmerTokenizer()
     checkpoint = find_checkpoint(_require(data, recipe) / model) if published else None
-    parts = [_as_batch(tokenizer, part) for part in (gue.train, gue.validation, gue.test)]
+    train, validation, test = (_as_batch(tokenizer, part) for part in (gue.train, gue.validation, gue.test))
     identity = gue.identity if twin else _join_model(gue.identity, recipe, _require(data, recipe) / model)
-    return DnabertData(_describe(gue, identity, tokenizer, checkpoint), Splits(*parts), len(SHAPES[recipe.task].classes), checkpoint, tokenizer.name)
+    splits, classes = Splits(train, validation, test, host=LENGTHS), len(SHAPES[recipe.task].classes)
+    return DnabertData(_describe(gue, identity, tokenizer, checkpoint), splits, classes, checkpoint, tokenizer.name)
 
 
 def _describe(gue: GueData, identity: DatasetIdentity, tokenizer: Tokenizer, checkpoint: Path | None) -> DatasetCard:

@@ -172,10 +172,12 @@ class DnabertEncoder(nn.Module):
 
 
 def pack(ids: Tensor, lengths: Tensor) -> tuple[Tensor, Packing]:
-    """ids: int64 [B, L], of each row the first lengths [B] count -> (int64 [T], their packing). Raises ValueError for an all-padding row."""
-    packing = Packing.of(lengths)
-    present = torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]
-    return ids[present], packing
+    """ids: int64 [B, L], of each row the first lengths [B], which the host's memory holds, count -> (int64 [T], their packing).
+
+    Raises ValueError for an all-padding row.
+    """
+    packing = Packing.of(lengths, ids.device)
+    return ids.flatten().index_select(0, packing.find_tokens(ids.shape[1])), packing
 
 
 def pool_mean(hidden: Tensor, packing: Packing) -> Tensor:

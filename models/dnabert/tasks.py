@@ -38,7 +38,7 @@ class SequenceClassifier(nn.Module):
         self.register_buffer("deviation", torch.ones(config.hidden))
 
     def embed(self, ids: Tensor, lengths: Tensor) -> Tensor:
-        """ids int64 [B, L], lengths int64 [B] -> float32 [B, hidden]."""
+        """ids int64 [B, L], lengths int64 [B] in the host's memory -> float32 [B, hidden]."""
         tokens, packing = pack(ids, lengths)
         return pool_mean(self.encoder(tokens, packing), packing)
 
@@ -53,7 +53,7 @@ class SequenceClassifier(nn.Module):
 
 
 class ClassificationTask:
-    """Implements models.training.Task. A batch is (ids [B, L], lengths [B], label [B])."""
+    """Implements models.training.Task. A batch is (ids [B, L], lengths [B] in the host's memory, label [B])."""
 
     def __init__(self, config: EncoderConfig, classes: int, attention: AttentionKind, checkpoint: Path | None, label: np.ndarray) -> None:
         self._config, self._classes, self._attention, self._checkpoint, self._label = config, classes, attention, checkpoint, label

@@ -38,8 +38,8 @@ class BertShape:
 class DocumentedBert(nn.Module):
     """Tokens [B, L] -> logits [B, classes] with transformers' BertModel."""
 
-    def __init__(self, shape: BertShape, attention: Literal["sdpa", "eager"] = "sdpa") -> None:
-        """attention: transformers' implementation; the document names none, and sdpa is the library's default."""
+    def __init__(self, shape: BertShape, attention: Literal["sdpa", "eager"] = "sdpa", *, padded: bool = True) -> None:
+        """attention: transformers' implementation; the document names none, and sdpa is the library's default. padded: whether any read is."""
         super().__init__()
         transformers = import_transformers()
         config = transformers.BertConfig(
@@ -55,7 +55,7 @@ class DocumentedBert(nn.Module):
             pad_token_id=PAD,
             attn_implementation=attention,
         )
-        self._positions = shape.positions
+        self._positions, self._attention, self._padded = shape.positions, attention, padded
         self.bert = transformers.BertModel(config)
         self.dropout = nn.Dropout(shape.dropout)
         self.classifier = nn.Linear(shape.hidden, shape.classes)
@@ -64,8 +64,15 @@ class DocumentedBert(nn.Module):
         """Integer ids [B, L] -> [B, classes]. Raises ValueError for reads beyond the positions that the model has."""
         check_length(tokens, self._positions)
         ids = tokens.long()
-        logits: Tensor = self.classifier(self.dropout(self.bert(input_ids=ids, attention_mask=ids != PAD).pooler_output))
+        logits: Tensor = self.classifier(self.dropout(self.bert(input_ids=ids, attention_mask=self._mask(ids)).pooler_output))
         return logits
+
+    def _mask(self, ids: Tensor) -> Tensor | None:
+        """What the library would make of [B, L] by itself, had it not to ask a GPU first whether any of it hides a token: the same attention."""
+        if not self._padded:
+            return None
+        present = ids != PAD
+        return present[:, None, None, :] if self._attention == "sdpa" else present
 
 
 class TissueBert(nn.Module):

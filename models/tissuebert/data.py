@@ -75,7 +75,8 @@ def open_reads(resolved: ResolvedRead, case: Case, data: Path | None) -> ReadDat
     test_rows = _draw(cut if train is test else 0, len(test), resolved.rows.test, random)
     # the open division cuts the columns that are padding in every read
     width = max(train.length, test.length) if resolved.ours else min(TOKENS, resolved.bases)
-    splits = Splits(_as_batch(train, train_rows, width, streamed=resolved.streamed), None, _as_batch(test, test_rows, width, streamed=resolved.streamed))
+    batches = [_as_batch(source, rows, width, streamed=resolved.streamed) for source, rows in ((train, train_rows), (test, test_rows))]
+    splits = Splits(batches[0], None, batches[1], host=frozenset({0}) if resolved.streamed else frozenset())
     padded = not (train.even and test.even and train.length == test.length == width)
     card = _describe(name, resolved, identify_reads(resolved, case, data), parts, test_rows, {"train": len(train_rows), "test": len(test_rows)})
     return ReadData(card, splits, train, test, test.find_labels(test_rows), test.find_groups(test_rows), width, padded)

@@ -70,7 +70,7 @@ class ResolvedRead:
         shape = self.recipe.shape
         if isinstance(shape, RegionShape):
             return lambda: RegionNetwork(shape)
-        return (lambda: TissueBert(shape, padded=padded)) if self.ours else (lambda: DocumentedBert(shape))
+        return (lambda: TissueBert(shape, padded=padded)) if self.ours else (lambda: DocumentedBert(shape, padded=padded))
 
 
 def make_test_model(batch: int) -> ReadRecipe:

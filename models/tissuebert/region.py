@@ -43,12 +43,11 @@ class RegionNetwork(nn.Module):
         self.head = nn.Sequential(nn.Linear(hidden, shape.head), nn.GELU(), nn.Dropout(shape.dropout), nn.Linear(shape.head, shape.classes))
 
     def forward(self, tokens: Tensor, states: Tensor) -> Tensor:
-        """Integer ids and states [B, L] -> [B, classes]. Raises ValueError for more than 150 tokens and for a read without any."""
+        """Integer ids and states [B, L] -> [B, classes]. Raises ValueError for more than 150 tokens and for a read without any, which on a GPU gives NaN."""
         check_length(tokens, TOKENS)
         present = tokens != PAD
-        empty = ~present.any(dim=1)
-        if empty.any():  # its attention and its mean would be 0 / 0, and NaN in one gradient is NaN in every weight
-            raise ValueError(f"read {int(empty.int().argmax())} of the batch has no token: every position is padding")
+        if tokens.device.type == "cpu":  # a GPU's answer would have to be waited for; what reads the data refuses such reads as well
+            _refuse_empty(present)
         if self.training and self._cpg_dropout:
             states = states.masked_fill(torch.rand(states.shape, device=states.device) < self._cpg_dropout, NO_CPG)
         x = self.dropout(self.norm(self.dna(tokens.int()) + self.methylation(states.int()) + self.position.weight[: tokens.shape[1]]))
@@ -58,6 +57,13 @@ class RegionNetwork(nn.Module):
         mean = (x * weight).sum(dim=1) / weight.sum(dim=1)
         logits: Tensor = self.head(self.dropout(torch.tanh(self.pool(mean))))
         return logits
+
+
+def _refuse_empty(present: Tensor) -> None:
+    """Raises ValueError for a read [L] without a token: its attention and its mean would be 0 / 0, and NaN in one gradient is NaN in every weight."""
+    empty = ~present.any(dim=1)
+    if empty.any():
+        raise ValueError(f"read {int(empty.int().argmax())} of the batch has no token: every position is padding")
 
 
 class _Layer(nn.Module):

@@ -15,6 +15,7 @@ from models.tissuebert.data import ReadData, fetch
 from models.tissuebert.quality import count_confusions, score_classes
 from models.tissuebert.recipes import ResolvedRead
 from models.training import Batch, TrainingSession
+from models.transfer import send, send_rows
 
 FIRST_LOSSES = 8
 """Fresh trainings whose first loss is taken."""
@@ -22,7 +23,7 @@ _T_975 = 2.365  # Student's t of 7 degrees of freedom
 
 
 class ReadTask:
-    """Classifies reads. Implements models.training.Task; a batch is (tokens, states, label), or (row,) of a streamed source."""
+    """Classifies reads. Implements models.training.Task; a batch is (tokens, states, label), or (row,), in the host's memory, of a streamed source."""
 
     def __init__(self, resolved: ResolvedRead, data: ReadData) -> None:
         self._recipe, self._data = resolved.recipe, data
@@ -54,8 +55,8 @@ class ReadTask:
             return batch
         # test rows are streamed too, and a streamed source without parts holds both
         source = self._data.train if model.training else self._data.test
-        device = batch[0].device
-        return tuple(tensor.to(device, non_blocking=True) for tensor in fetch(source, batch[0].cpu().numpy(), self._data.width))
+        device = next(model.parameters()).device
+        return tuple(send(tensor, device) for tensor in fetch(source, batch[0].numpy(), self._data.width))
 
 
 class ReadSession(TrainingSession):
@@ -88,8 +89,8 @@ class ReadSession(TrainingSession):
     def _draw_first_loss(self, seed: int) -> float:
         torch.manual_seed(seed)
         model = self._task.build().to(self._device).train()
-        rows = torch.randperm(len(self._splits.train[0]))[: self._recipe.batch].to(self._device)
-        return float(self._task.loss(model, tuple(tensor.index_select(0, rows) for tensor in self._splits.train)))
+        (rows,) = send_rows([torch.randperm(len(self._splits.train[0]))[: self._recipe.batch]], self._device)
+        return float(self._task.loss(model, tuple(map(rows.take, self._splits.train))))
 
     def _measure_allocated(self) -> Quantity:
         if self._device.type != "cuda":

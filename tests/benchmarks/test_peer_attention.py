@@ -25,7 +25,7 @@ def test_one_peer_has_the_bias_and_must_be_beaten_the_other_has_none_and_must_co
 
 @pytest.mark.parametrize(("part", "named"), [(0, "outputs are"), (1, "gradients are")])
 def test_what_computes_something_else_is_refused(part, named):
-    sdpa, slopes, packing = load_attention(AttentionKind.SDPA), alibi_slopes(4), Packing.of(torch.tensor([8, 8]))
+    sdpa, slopes, packing = load_attention(AttentionKind.SDPA), alibi_slopes(4), Packing.of(torch.tensor([8, 8]), torch.device("cpu"))
     qkv, upstream = torch.randn(16, 3, 4, 16), torch.randn(16, 4, 16)
 
     def attend(inputs):

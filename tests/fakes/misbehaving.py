@@ -50,6 +50,8 @@ class Misbehaving(TrainingSession):
             case "raises":
                 raise RuntimeError("the gradient | went <b>astray</b>")
             case "runs-out":
+                if self._device.type == "cuda":
+                    torch.empty(1 << 50, dtype=torch.uint8, device=self._device)  # more than any board has
                 raise MemoryError("no room for the activations")
             case "leaks":
                 self.hoard = [*getattr(self, "hoard", []), np.ones(32 << 20)]
@@ -72,7 +74,7 @@ class Accidents:
     target = Target(metric="rmse", higher_is_better=False)
     variants: ClassVar = {
         name: Variant(name=name, summary=name, phases=(Phase.TRAIN, Phase.EVAL) if name == "well" else (Phase.TRAIN,), presets=(Preset.SMOKE,))
-        for name in ("well", "hangs", "dawdles", "segfaults", "raises", "runs-out", "leaks", "no-such-unit", "bad-file", "no-file")
+        for name in ("runs-out", "well", "hangs", "dawdles", "segfaults", "raises", "leaks", "no-such-unit", "bad-file", "no-file")
     }
 
     def facts(self, variant: str) -> Mapping[str, float]:

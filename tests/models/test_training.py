@@ -35,14 +35,14 @@ class Line:
         return {"worst": Quantity(float(np.abs(prediction.ravel() - np.linspace(1, 3, 10)).max()), "")}
 
 
-def open_session(precision: Precision = Precision.FP32, target: Tensor | None = None, **recipe: Any) -> TrainingSession:
+def open_session(precision: Precision = Precision.FP32, target: Tensor | None = None, device: torch.device = CPU, **recipe: Any) -> TrainingSession:
     x = torch.linspace(0, 1, 64).unsqueeze(1)
     y = 1 + 2 * x if target is None else target
     test = torch.linspace(0, 1, 10).unsqueeze(1)
     splits = Splits((x, y), (x[::4], y[::4]), (test, 1 + 2 * test))
     adam = replace(Recipe(optimiser="adam", learning_rate=0.05, weight_decay=0.0, batch=16, epochs=60), **recipe)
     return TrainingSession(
-        Line(), splits, adam, card=CARD, conditions={}, unit="points", device=CPU, precision=precision, seed=7
+        Line(), splits, adam, card=CARD, conditions={}, unit="points", device=device, precision=precision, seed=7
     )
 
 

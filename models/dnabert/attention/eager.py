@@ -20,19 +20,13 @@ def attend(qkv: Tensor, packing: Packing, slopes: Tensor) -> Tensor:
     """See models.dnabert.attention.registry.Backend."""
     _, _, heads, width = qkv.shape
     batch, longest = len(packing.lengths), packing.longest
-    rows = packing.remember("padded rows", lambda: _padded_rows(packing, qkv.device))
+    rows = packing.remember("padded rows", lambda: packing.find_tokens(longest))
     mask = packing.remember("bias and mask", lambda: _bias_and_mask(packing, slopes))
     padded = qkv.new_zeros(batch * longest, 3, heads, width).index_copy(0, rows, qkv)
     query, key, value = padded.view(batch, longest, 3, heads, width).permute(2, 0, 3, 1, 4)
     scores = query @ key.transpose(-1, -2) / width**0.5 + mask
     attended: Tensor = scores.softmax(dim=-1).to(value.dtype) @ value
     return attended.transpose(1, 2).reshape(batch * longest, heads, width).index_select(0, rows)
-
-
-def _padded_rows(packing: Packing, device: torch.device) -> Tensor:
-    """int64 [T]: the row of each token in the padded batch."""
-    present = torch.arange(packing.longest, device=device) < packing.offsets.diff()[:, None]
-    return present.flatten().nonzero().squeeze(1)
 
 
 def _bias_and_mask(packing: Packing, slopes: Tensor) -> Tensor:

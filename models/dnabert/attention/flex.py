@@ -47,7 +47,8 @@ def _load(device: str) -> Callable[..., Any]:
 def _make_block_mask(packing: Packing, device: torch.device) -> Any:
     from torch.nn.attention.flex_attention import create_block_mask
 
-    member = torch.repeat_interleave(torch.arange(len(packing.lengths), device=device), packing.offsets.diff())
+    # told how long the result is, a GPU need not be asked
+    member = torch.repeat_interleave(torch.arange(len(packing.lengths), device=device), packing.offsets.diff(), output_size=packing.total)
 
     def same_sequence(_batch: Tensor, _head: Tensor, row: Tensor, column: Tensor) -> Tensor:
         return member[row] == member[column]

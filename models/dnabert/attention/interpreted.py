@@ -18,7 +18,7 @@ HEADS, WIDTH = 3, 16
 def measure(dtype: torch.dtype) -> dict[str, float]:
     """Largest absolute difference of output and gradient; inputs are standard normal, rounded to dtype for both."""
     torch.manual_seed(0)
-    packing = Packing.of(torch.tensor(LENGTHS))
+    packing = Packing.of(torch.tensor(LENGTHS), torch.device("cpu"))
     qkv = torch.randn(packing.total, 3, HEADS, WIDTH).to(dtype)
     upstream = torch.randn(packing.total, HEADS, WIDTH).to(dtype)
     slopes = alibi_slopes(HEADS)

@@ -10,6 +10,8 @@ from typing import TypeVar, cast
 import torch
 from torch import Tensor
 
+from models.transfer import send
+
 T = TypeVar("T")
 
 
@@ -25,15 +27,18 @@ class Packing:
     _kept: dict[Hashable, object] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
-    def of(cls, lengths: Tensor) -> Packing:
-        """lengths: int [B], each at least 1. Raises ValueError for a sequence without tokens, naming its row: attention over nothing has no value."""
+    def of(cls, lengths: Tensor, device: torch.device) -> Packing:
+        """lengths: int [B] in the host's memory, each at least 1; device: the tokens'.
+
+        Raises ValueError for a sequence without tokens, naming its row: attention over nothing has no value.
+        """
         host = tuple(lengths.tolist())
         if not host or min(host) < 1:
             empty = next((row for row, length in enumerate(host) if length < 1), None)
             raise ValueError("the batch is empty" if empty is None else f"sequence {empty} of the batch has no token: every position is padding")
-        offsets = torch.zeros(len(host) + 1, dtype=torch.int32, device=lengths.device)
+        offsets = torch.zeros(len(host) + 1, dtype=torch.int32)
         torch.cumsum(lengths, 0, dtype=torch.int32, out=offsets[1:])
-        return cls(offsets, host)
+        return cls(send(offsets, device), host)
 
     @property
     def total(self) -> int:
@@ -44,6 +49,12 @@ class Packing:
     def longest(self) -> int:
         """Tokens of the longest sequence."""
         return max(self.lengths)
+
+    def find_tokens(self, width: int) -> Tensor:
+        """int64 [T] on the tokens' device: the place of each token in the batch padded to `width` columns, row after row."""
+        # on the host: a GPU would have to say how many there are before it goes on
+        present = torch.arange(width) < torch.tensor(self.lengths)[:, None]
+        return send(present.flatten().nonzero().squeeze(1), self.offsets.device)
 
     def remember(self, key: Hashable, make: Callable[[], T]) -> T:
         """What `make` returns, made once per batch: every layer attends over the same lengths."""

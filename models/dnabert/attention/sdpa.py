@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models.dnabert.attention.packing import Packing, alibi_bias
+from models.transfer import send
 
 
 def explain_absence(device: torch.device, dtype: torch.dtype, *, needs_gradient: bool) -> str | None:  # noqa: ARG001
@@ -17,7 +18,7 @@ def explain_absence(device: torch.device, dtype: torch.dtype, *, needs_gradient:
 def attend(qkv: Tensor, packing: Packing, slopes: Tensor) -> Tensor:
     """See models.dnabert.attention.registry.Backend."""
     _, _, heads, width = qkv.shape
-    buckets = packing.remember("buckets", lambda: _bucket(packing, qkv.device))
+    buckets = packing.remember("buckets", lambda: _bucket(packing))
     bias = packing.remember(("bias", qkv.dtype), lambda: alibi_bias(slopes, packing.longest).to(qkv.dtype))
     parts = []
     for length, rows in buckets:
@@ -34,7 +35,7 @@ def attend(qkv: Tensor, packing: Packing, slopes: Tensor) -> Tensor:
 Buckets = list[tuple[int, Tensor | None]]
 
 
-def _bucket(packing: Packing, device: torch.device) -> Buckets:
+def _bucket(packing: Packing) -> Buckets:
     """(length, int64 rows of the packed batch) for every length that occurs; rows None where one bucket holds the whole batch."""
     starts: dict[int, list[int]] = {}
     start = 0
@@ -43,9 +44,9 @@ def _bucket(packing: Packing, device: torch.device) -> Buckets:
         start += length
     if len(starts) == 1:
         return [(packing.longest, None)]
-    return [
-        (length, (torch.tensor(firsts, device=device)[:, None] + torch.arange(length, device=device)).flatten()) for length, firsts in sorted(starts.items())
-    ]
+    found = {length: (torch.tensor(firsts)[:, None] + torch.arange(length)).flatten() for length, firsts in sorted(starts.items())}
+    rows = torch.split(send(torch.cat(list(found.values())), packing.offsets.device), [len(part) for part in found.values()])
+    return list(zip(found, rows, strict=True))
 
 
 def _invert(buckets: Buckets) -> Tensor:
