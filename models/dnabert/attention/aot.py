@@ -55,7 +55,7 @@ def compile_kernel(kernel: str, arch: int, dtype: str) -> dict[str, object]:
     return {
         "triton": triton.__version__,
         "target": found.group(1) if found else "",
-        "instructions": sorted(set(re.findall(r"wgmma\.mma_async\.sync|mma\.sync", ptx))),
+        "instructions": sorted(set(re.findall(r"wgmma\.mma_async\.sync|tcgen05\.mma|mma\.sync", ptx))),
         "shared_bytes": shared,
         "spill_bytes": _count_spills(Path(triton.__file__).parent, ptx, found.group(1) if found else f"sm_{arch}"),
         "code_bytes": len(code),
@@ -91,7 +91,10 @@ def _compile_by_stages(function: Any, types: dict[str, str], constants: dict[str
 
 def _count_spills(package: Path, ptx: str, target: str) -> int | None:
     """Bytes of registers that the assembler spills, by its own report; None when Triton brings no assembler."""
-    assembler = next((path for folder in ("backends/nvidia/bin", "third_party/cuda/bin") if (path := package / folder / "ptxas").exists()), None)
+    # Triton 3 brings a second one for what is newer than sm_90
+    names = ("ptxas-blackwell", "ptxas") if re.match(r"sm_1\d\d", target) else ("ptxas",)
+    places = (package / folder / name for folder in ("backends/nvidia/bin", "third_party/cuda/bin") for name in names)
+    assembler = next((path for path in places if path.exists()), None)
     if assembler is None:
         return None
     with tempfile.TemporaryDirectory() as folder:

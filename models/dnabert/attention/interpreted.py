@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+from importlib.metadata import version
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -34,7 +36,22 @@ def _run(backend: object, qkv: Tensor, upstream: Tensor, packing: Packing, slope
     return out.detach().float(), grad.float()
 
 
+def adapt_interpreter() -> None:
+    """Lets the interpreter of Triton 3.6 count its loops under numpy 2.5, which makes an integer of no array but one without dimensions; 3.7 squeezes it."""
+    from triton.runtime import interpreter
+
+    patch = interpreter._patch_lang_tensor
+
+    def patch_and_squeeze(tensor: Any, scope: Any) -> None:
+        patch(tensor, scope)
+        scope.set_attr(tensor, "__index__", lambda self: int(self.handle.data.squeeze()))
+
+    interpreter._patch_lang_tensor = patch_and_squeeze
+
+
 if __name__ == "__main__":
     if not fused.interprets():
         sys.exit("set TRITON_INTERPRET=1: on a CPU these kernels run in Triton's interpreter only")
+    if version("triton").startswith("3.6."):
+        adapt_interpreter()
     print(json.dumps(measure(getattr(torch, sys.argv[1]))))  # noqa: T201

@@ -12,6 +12,8 @@ SOUND = Compiled("attention_forward", 86, "fp16", "3.7.1", None, "sm_86", ("mma.
 def test_a_sound_kernel_has_no_faults():
     assert judge(SOUND) == []
     assert judge(replace(SOUND, arch=90, target="sm_90a", instructions=("wgmma.mma_async.sync",))) == []
+    assert judge(replace(SOUND, arch=100, target="sm_100a", instructions=("tcgen05.mma",))) == []
+    assert judge(replace(SOUND, arch=90, target="sm_90", triton="2.1.0")) == []
 
 
 @pytest.mark.parametrize(
@@ -20,6 +22,7 @@ def test_a_sound_kernel_has_no_faults():
         ({"target": "sm_80"}, "compiled for sm_80, not for sm_86"),
         ({"instructions": ()}, "uses no matrix instruction, expected mma.sync"),
         ({"arch": 90, "target": "sm_90a"}, "uses mma.sync, expected wgmma.mma_async.sync"),
+        ({"arch": 100, "target": "sm_100a"}, "uses mma.sync, expected tcgen05.mma"),
         ({"shared_bytes": 101_377}, "needs 101,377 bytes of shared memory, sm_86 has 101,376"),
         ({"spill_bytes": 400}, "spills 400 bytes of registers"),
         ({"code_bytes": 0}, "has no machine code"),
