@@ -50,7 +50,7 @@ lock: $(VENV)/ready ## refresh all hash-locked requirements from pyproject.toml
 	$(BIN)/python docker/lock.py
 
 triton2-proof: $(VENV)/ready ## install the Triton 2 requirements (6 GB, once), prove what needs no GPU, write docs/triton2.md
-	$(BIN)/python -m models.dnabert.attention.triton2 --venv $(TRITON2_VENV) --write
+	$(BIN)/python -m assay.models.dnabert.attention.triton2 --venv $(TRITON2_VENV) --write
 
 page-picture: $(VENV)/ready ## make the page from the records and take its picture for the README, docs/page.png (needs chromium)
 	$(BIN)/python -m bench board

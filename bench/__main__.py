@@ -5,7 +5,7 @@ if __name__ == "__main__":  # processes that check records import this file too,
     import signal
 
     try:
-        from bench.cli import main
+        from assay.bench.cli import main
 
         main()
     except KeyboardInterrupt:  # while the command line was still being imported, and nothing was started

@@ -19,9 +19,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import IO
 
-from bench.case import UsageError
-from bench.neighbours import own_run
-from bench.store import MAX_RECORD_BYTES, RunStore
+from assay.bench.case import UsageError
+from assay.bench.neighbours import own_run
+from assay.bench.store import MAX_RECORD_BYTES, RunStore
 
 SUFFIX = ".tar.gz"
 DOCUMENTS = "documents"

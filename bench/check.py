@@ -10,23 +10,23 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.case import UsageError
-from bench.claims import CHECKOUT, Claim, ClaimKind, find_claims, load_claims
-from bench.comparability import is_older
-from bench.profiles import load_profiles
-from bench.record import Record, export_schema
-from bench.registry import expand_cases, find_roots, load_workloads
-from bench.report.leaderboard import select_latest
-from bench.report.markdown import escape_text
-from bench.report.ranking import find_replaced
-from bench.source import Trees, find_closure
-from bench.store import RunStore
-from datasets.card import DataError, hash_files
-from datasets.sources import load_sources
-from models.workload import Workload
+from assay.bench.case import UsageError
+from assay.bench.claims import CHECKOUT, Claim, ClaimKind, find_claims, load_claims
+from assay.bench.comparability import is_older
+from assay.bench.profiles import load_profiles
+from assay.bench.record import Record, export_schema
+from assay.bench.registry import expand_cases, find_roots, load_workloads
+from assay.bench.report.leaderboard import select_latest
+from assay.bench.report.markdown import escape_text
+from assay.bench.report.ranking import find_replaced
+from assay.bench.source import Trees, find_closure
+from assay.bench.store import RunStore
+from assay.datasets.card import DataError, hash_files
+from assay.datasets.sources import load_sources
+from assay.models.workload import Workload
 
 SCHEMA_FILE = "record.schema.json"
-REFRESH_SCHEMA = "python -c 'from bench.record import export_schema as e; print(e(), end=\"\")' > results/record.schema.json"
+REFRESH_SCHEMA = "python -c 'from assay.bench.record import export_schema as e; print(e(), end=\"\")' > results/record.schema.json"
 _PUBLISHED_HEAD = re.compile(r"^\| (.+?) *\| ([0-9a-f]{64}) *\|$", re.MULTILINE)
 
 

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_serializer
 
-from bench.case import UsageError
+from assay.bench.case import UsageError
 
 CLAIMS_FILE = Path("baselines") / "documented.toml"
 CHECKOUT = Path(__file__).resolve().parents[1] / "results"

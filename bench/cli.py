@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer._completion_classes import completion_init
 
-from bench import cli_budget, cli_completion, cli_data, cli_exchange, cli_gate
-from bench.case import Division, ExitCode, Preset, UsageError
-from bench.display import (
+from assay.bench import cli_budget, cli_completion, cli_data, cli_exchange, cli_gate
+from assay.bench.case import Division, ExitCode, Preset, UsageError
+from assay.bench.display import (
     RunDisplay,
     console,
     errors,
@@ -33,13 +33,13 @@ from bench.display import (
     print_table,
     report_errors,
 )
-from bench.interruption import heed_termination
-from bench.launch.stations import Engine, Station, Wish, find_run, name_suffixes, open_stations, spell_resumption
+from assay.bench.interruption import heed_termination
+from assay.bench.launch.stations import Engine, Station, Wish, find_run, name_suffixes, open_stations, spell_resumption
 
 if TYPE_CHECKING:
-    from bench.launch.budget import Agenda
-    from bench.launch.campaign import Campaign
-    from bench.record import Record
+    from assay.bench.launch.budget import Agenda
+    from assay.bench.launch.campaign import Campaign
+    from assay.bench.record import Record
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -68,7 +68,7 @@ Select = Annotated[str, typer.Option(metavar="EXPR", help="Cases whose id matche
 @report_errors
 def list_cases(preset: Preset | None = None, division: Division | None = None, select: Select = "", json: Json = False) -> None:
     """Shows the cases: workload/variant/phase/preset/division/precision."""
-    from bench.registry import get_workload, select_cases
+    from assay.bench.registry import get_workload, select_cases
 
     cases = select_cases(preset, division, select)
     if json:
@@ -88,7 +88,7 @@ def check(
     json: Json = False,
 ) -> None:
     """Validates declarations, claims, profiles and data sources without running anything. Exit code 2 for what is wrong, 1 for older source alone."""
-    from bench.check import check_current, check_project, check_runs
+    from assay.bench.check import check_current, check_project, check_runs
 
     if current and not runs:
         raise UsageError("--current looks at records, as --runs does; give both: `python -m bench check --runs --current`")
@@ -116,9 +116,9 @@ def doctor(
     """Says whether this machine is fit to measure on, and explains every refusal. Exit code 4 when it is not."""
     import torch
 
-    from bench.measure.fitness import check_fitness
-    from bench.measure.machine import identify_environment, identify_machine
-    from bench.profiles import detect_profile, load_profile
+    from assay.bench.measure.fitness import check_fitness
+    from assay.bench.measure.machine import identify_environment, identify_machine
+    from assay.bench.profiles import detect_profile, load_profile
 
     chosen = load_profile(profile) if profile else detect_profile()
     device = torch.device("cpu" if emulated else chosen.device)
@@ -172,14 +172,14 @@ def run(
     """
     import psutil
 
-    from bench.launch.budget import find_unfinished, look_ahead, parse_budget
-    from bench.launch.campaign import Campaign, Conditions, judge_run
-    from bench.launch.local import Limits
-    from bench.neighbours import announce_run, own_run
-    from bench.profiles import detect_profile, load_profile
-    from bench.registry import select_cases
-    from bench.report import write_pages
-    from bench.store import RunStore
+    from assay.bench.launch.budget import find_unfinished, look_ahead, parse_budget
+    from assay.bench.launch.campaign import Campaign, Conditions, judge_run
+    from assay.bench.launch.local import Limits
+    from assay.bench.neighbours import announce_run, own_run
+    from assay.bench.profiles import detect_profile, load_profile
+    from assay.bench.registry import select_cases
+    from assay.bench.report import write_pages
+    from assay.bench.store import RunStore
 
     began = time.monotonic()
     seconds = None if budget is None else parse_budget(budget)
@@ -242,14 +242,14 @@ def _check_use(words: Sequence[str], data: Path | None, runs: Path, name: str | 
 
 
 def _tell_missing_page() -> None:
-    from bench.report import explain_missing_page
+    from assay.bench.report import explain_missing_page
 
     if missing := explain_missing_page():
         errors.print(missing, markup=False, soft_wrap=True)
 
 
 def _open_stations(wish: Wish) -> list[Station]:
-    from bench.measure.fitness import NotFit
+    from assay.bench.measure.fitness import NotFit
 
     try:
         return open_stations(wish)
@@ -295,8 +295,8 @@ def board(
 
     --json prints the records that the pages are made from: of those that say the same of the same, the latest.
     """
-    from bench.index import read_ledger
-    from bench.report import write_pages
+    from assay.bench.index import read_ledger
+    from assay.bench.report import write_pages
 
     with errors.status("reading and checking records"):
         ledger = read_ledger(results)
@@ -320,9 +320,9 @@ def claims(
     json: Json = False,
 ) -> None:
     """Says claim by claim whether the documented number holds: measured value, interval, verdict and reason."""
-    from bench.claims import find_claims, load_claims
-    from bench.index import read_ledger
-    from bench.judgement import exit_code, judge
+    from assay.bench.claims import find_claims, load_claims
+    from assay.bench.index import read_ledger
+    from assay.bench.judgement import exit_code, judge
 
     judgements = judge(load_claims(find_claims(results)), read_ledger(results).records)
     if json:
@@ -347,7 +347,7 @@ def score(
     json: Json = False,
 ) -> None:
     """Scores predictions made elsewhere with exactly the suite's metrics, intervals included."""
-    from bench.scoring import score_predictions
+    from assay.bench.scoring import score_predictions
 
     scores = score_predictions(workload, predictions, true_column, pred_column, group_column)
     if json:

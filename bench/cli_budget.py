@@ -8,15 +8,15 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from bench.archive import check_archive, write_archive
-from bench.case import Case, UsageError
-from bench.display import console, errors, print_json, print_table
-from bench.launch.stations import spell_resumption
-from bench.numbers import format_duration
+from assay.bench.archive import check_archive, write_archive
+from assay.bench.case import Case, UsageError
+from assay.bench.display import console, errors, print_json, print_table
+from assay.bench.launch.stations import spell_resumption
+from assay.bench.numbers import format_duration
 
 if TYPE_CHECKING:
-    from bench.launch.budget import Agenda, PlannedCase
-    from bench.launch.campaign import Conditions
+    from assay.bench.launch.budget import Agenda, PlannedCase
+    from assay.bench.launch.campaign import Conditions
 
 BUDGET_HELP = (
     "Start no case that would not end within T (90s, 8m, 1.5h): what decides a claim first, then what has no record here, cheap before dear. "
@@ -31,10 +31,10 @@ def print_plan(
 
     run: the one that would go on; None for a new one. seconds: the budget; None without one, and then every case runs, in the order declared.
     """
-    from bench.launch.budget import look_ahead
-    from bench.launch.campaign import find_finished
-    from bench.launch.worth import Worth
-    from bench.store import RunStore
+    from assay.bench.launch.budget import look_ahead
+    from assay.bench.launch.campaign import find_finished
+    from assay.bench.launch.worth import Worth
+    from assay.bench.store import RunStore
 
     goes_on = run is not None and (resume or seconds is not None)
     finished = find_finished(cases, RunStore(results / "runs" / str(run)), conditions) if goes_on else ()

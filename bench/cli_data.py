@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.case import ExitCode, UsageError
-from bench.display import console, errors, print_json, print_table, report_errors
-from datasets.sources import FileStatus, describe, fetch, load_sources, verify
+from assay.bench.case import ExitCode, UsageError
+from assay.bench.display import console, errors, print_json, print_table, report_errors
+from assay.datasets.sources import FileStatus, describe, fetch, load_sources, verify
 
 if TYPE_CHECKING:
     import torch
@@ -110,8 +110,8 @@ def write_splice_targets(
     from platformdirs import user_cache_path
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from models.splice.base import PUBLISHED_MODELS
-    from models.splice.base import write_splice_targets as write
+    from assay.models.splice.base import PUBLISHED_MODELS
+    from assay.models.splice.base import write_splice_targets as write
 
     columns = (TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=errors, transient=True, disable=json or not errors.is_terminal) as bar:

@@ -9,10 +9,10 @@ from typing import Annotated
 
 import typer
 
-from bench.archive import SUFFIX, take_in
-from bench.case import UsageError
-from bench.display import console, errors, find_results, print_json, report_errors
-from bench.record import Record
+from assay.bench.archive import SUFFIX, take_in
+from assay.bench.case import UsageError
+from assay.bench.display import console, errors, find_results, print_json, report_errors
+from assay.bench.record import Record
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 
@@ -45,8 +45,8 @@ def export_records(
     json: Json = False,
 ) -> None:
     """Writes records for other tools: all of them as csv, parquet or mlflow, the latest of each case for the two benchmark formats."""
-    from bench.report.leaderboard import select_latest
-    from bench.store import RunStore, read_runs
+    from assay.bench.report.leaderboard import select_latest
+    from assay.bench.store import RunStore, read_runs
 
     if run is not None and not (results / "runs" / run).is_dir():
         raise UsageError(f"--run {run}: no such folder in {results / 'runs'}; it holds the runs' folders by name")
@@ -65,7 +65,7 @@ def export_records(
 
 def _write(to: Format, out: str, metric: str, records: list[Record], latest: list[Record]) -> dict[str, object]:
     """What was written, in words for the user."""
-    from bench.exchange import benchmark_action, pytest_json, tables, tracking
+    from assay.bench.exchange import benchmark_action, pytest_json, tables, tracking
 
     if to is Format.MLFLOW:
         with errors.status("logging runs"):
@@ -98,8 +98,8 @@ def import_file(
     if file.name.endswith(SUFFIX):
         _import_archive(file, results, json=json)
         return
-    from bench.exchange.imports import keep_import
-    from bench.exchange.pytest_json import read_pytest_json
+    from assay.bench.exchange.imports import keep_import
+    from assay.bench.exchange.pytest_json import read_pytest_json
 
     imported = read_pytest_json(file)
     path = keep_import(imported, results)

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.case import ExitCode, Preset, UsageError
-from bench.display import console, errors, format_quantity, print_json, print_table, report_errors
-from bench.interruption import heed_termination
-from datasets.card import DataError
+from assay.bench.case import ExitCode, Preset, UsageError
+from assay.bench.display import console, errors, format_quantity, print_json, print_table, report_errors
+from assay.bench.interruption import heed_termination
+from assay.datasets.card import DataError
 
 if TYPE_CHECKING:
-    from bench.gate.session import Options
-    from bench.gate.verdict import GateReport
+    from assay.bench.gate.session import Options
+    from assay.bench.gate.verdict import GateReport
 
 ROOT = Path(__file__).resolve().parents[1]
 PINNED = "pinned"
@@ -82,9 +82,9 @@ def gate(
     """
     if context.invoked_subcommand is not None:
         return
-    from bench.gate.history import History
-    from bench.gate.session import Options
-    from bench.profiles import detect_profile, load_profile
+    from assay.bench.gate.history import History
+    from assay.bench.gate.session import Options
+    from assay.bench.profiles import detect_profile, load_profile
 
     if data is not None and not data.is_dir():
         raise UsageError(f"--data {data}: no such folder; `python -m bench data fetch --to {data}` fills one")
@@ -122,10 +122,10 @@ def _compare(
     across_environments: bool,
     quiet: bool,
 ) -> GateReport:
-    from bench.gate.harness import open_sides
-    from bench.gate.pair import A, B, PairPlan
-    from bench.gate.progress import GateDisplay
-    from bench.gate.session import GateSession
+    from assay.bench.gate.harness import open_sides
+    from assay.bench.gate.pair import A, B, PairPlan
+    from assay.bench.gate.progress import GateDisplay
+    from assay.bench.gate.session import GateSession
 
     with ExitStack() as stack:
         stack.enter_context(heed_termination("interrupted; nothing was judged and nothing was stored"))
@@ -155,7 +155,7 @@ def _compare(
 
 
 def _write(found: GateReport, **files: Path | None) -> None:
-    from bench.gate import render
+    from assay.bench.gate import render
 
     writers: dict[str, Callable[[GateReport], str]] = {
         "junit": render.to_junit,
@@ -174,7 +174,7 @@ def _write(found: GateReport, **files: Path | None) -> None:
 
 def print_report(found: GateReport) -> None:
     """Findings, worst first, and what the session compared; fits 80 columns."""
-    from bench.gate.verdict import GateVerdict
+    from assay.bench.gate.verdict import GateVerdict
 
     order = list(GateVerdict)
     for name, side in (("reference", found.reference), ("candidate", found.candidate)):
@@ -200,8 +200,8 @@ def accept(
     json: Json = False,
 ) -> None:
     """Moves the pinned reference, on purpose. Only a commit or an image digest can be pinned."""
-    from bench.gate.history import History
-    from bench.gate.reference import identify_pinnable
+    from assay.bench.gate.history import History
+    from assay.bench.gate.reference import identify_pinnable
 
     identity = None if candidate is None else identify_pinnable(candidate, ROOT)
     entry = History(results / "gate").accept(identity, reason, name=candidate, force=force)
@@ -220,8 +220,8 @@ def history(
     json: Json = False,
 ) -> None:
     """Plots each case's time relative to the first reference, and marks where it may have changed. Marks are advice, not verdicts."""
-    from bench.gate.history import History
-    from bench.gate.trend import draw_trends, find_trends, plot_trends
+    from assay.bench.gate.history import History
+    from assay.bench.gate.trend import draw_trends, find_trends, plot_trends
 
     trends = find_trends(History(results / "gate").read(), select)
     if json:

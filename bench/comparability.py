@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cache
 
-from bench.case import Case, Preset
-from bench.profiles import Profile, load_profiles
-from bench.record import Comparability, Environment, Machine, Record
-from bench.registry import expand_cases, hash_declaration
-from datasets.card import DatasetIdentity
+from assay.bench.case import Case, Preset
+from assay.bench.profiles import Profile, load_profiles
+from assay.bench.record import Comparability, Environment, Machine, Record
+from assay.bench.registry import expand_cases, hash_declaration
+from assay.datasets.card import DatasetIdentity
 
 GIB = 1 << 30
 

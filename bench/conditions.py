@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from decimal import Decimal
 
-from bench.record import Record
+from assay.bench.record import Record
 
 _MAKERS = {"NVIDIA", "TESLA", "GEFORCE", "QUADRO", "APPLE", "GPU"}
 _BOARDS = re.compile(r"SXM\d*|PCIE|NVL|HBM\d*E?")

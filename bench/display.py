@@ -18,17 +18,17 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.table import Table
 from rich.text import Text
 
-from bench.case import Case, ClaimVerdict, ExitCode, Outcome, Quantity, UsageError
-from bench.judgement import Judgement
-from bench.numbers import format_documented, format_duration, format_interval, format_number
-from bench.record import Record
-from bench.registry import get_workload
-from bench.report.markdown import clean_text
-from bench.report.side_by_side import compare_speed
-from datasets.card import DataError
+from assay.bench.case import Case, ClaimVerdict, ExitCode, Outcome, Quantity, UsageError
+from assay.bench.judgement import Judgement
+from assay.bench.numbers import format_documented, format_duration, format_interval, format_number
+from assay.bench.record import Record
+from assay.bench.registry import get_workload
+from assay.bench.report.markdown import clean_text
+from assay.bench.report.side_by_side import compare_speed
+from assay.datasets.card import DataError
 
 if TYPE_CHECKING:
-    from bench.measure.fitness import Finding
+    from assay.bench.measure.fitness import Finding
 
 COLOURS = {Outcome.OK: "green", Outcome.SKIPPED: "yellow", Outcome.UNSUPPORTED: "yellow", Outcome.INVALID: "magenta", Outcome.INTERRUPTED: "yellow"}
 REASON_LENGTH = 2000  # a remedy is told in full, a stranger's exception of any length is not

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from bench.case import UsageError
+from assay.bench.case import UsageError
 
 M = TypeVar("M", bound=BaseModel)
 

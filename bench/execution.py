@@ -13,20 +13,20 @@ from typing import TYPE_CHECKING
 import torch
 from safetensors.torch import load_file, save_file
 
-from bench.case import Case, Outcome, Phase, Preset, Quantity
-from bench.comparability import choose_threads, compare_key, name_attention
-from bench.measure.clock import plan_rounds, run_round, summarise_rounds
-from bench.measure.flops import count_work, utilise
-from bench.measure.machine import identify_environment, identify_machine
-from bench.measure.meter import Meter, Window
-from bench.measure.precision import require_precision
-from bench.profiles import Profile
-from bench.record import CaseFields, Comparability, Dataset, Environment, Machine, Record
-from bench.registry import get_variant, get_workload
-from bench.store import RunStore, read_record
-from bench.torch21 import adapt_torch
-from datasets.card import DatasetIdentity, MissingData
-from models.workload import History, Progress, Resources, Session
+from assay.bench.case import Case, Outcome, Phase, Preset, Quantity
+from assay.bench.comparability import choose_threads, compare_key, name_attention
+from assay.bench.measure.clock import plan_rounds, run_round, summarise_rounds
+from assay.bench.measure.flops import count_work, utilise
+from assay.bench.measure.machine import identify_environment, identify_machine
+from assay.bench.measure.meter import Meter, Window
+from assay.bench.measure.precision import require_precision
+from assay.bench.profiles import Profile
+from assay.bench.record import CaseFields, Comparability, Dataset, Environment, Machine, Record
+from assay.bench.registry import get_variant, get_workload
+from assay.bench.store import RunStore, read_record
+from assay.bench.torch21 import adapt_torch
+from assay.datasets.card import DatasetIdentity, MissingData
+from assay.models.workload import History, Progress, Resources, Session
 
 if TYPE_CHECKING:
     from pytest_benchmark.fixture import BenchmarkFixture

@@ -23,13 +23,13 @@ from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-import bench.case
-import bench.record
-import bench.store
-from bench.documents import write_whole
-from bench.record import Record
-from bench.store import RecordError, RunStore, read_record
-from datasets.card import hash_files
+import assay.bench.case
+import assay.bench.record
+import assay.bench.store
+from assay.bench.documents import write_whole
+from assay.bench.record import Record
+from assay.bench.store import RecordError, RunStore, read_record
+from assay.datasets.card import hash_files
 
 INDEX_FILE = ".index.json"  # beside runs/, never under version control
 SETTLED_NS = 2_000_000_000  # a file younger than this could be changed again within the resolution of its clock
@@ -189,7 +189,7 @@ def _grow(index: _Index, watched: Iterable[_Listing], base: Iterable[Record]) ->
 def _hash_version() -> str:
     """Of the code that decides what is valid and what lasts."""
     digest = hashlib.sha256()
-    for module in (__file__, bench.record.__file__, bench.store.__file__, bench.case.__file__):
+    for module in (__file__, assay.bench.record.__file__, assay.bench.store.__file__, assay.bench.case.__file__):
         digest.update(Path(str(module)).read_bytes())
     return digest.hexdigest()
 

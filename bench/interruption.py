@@ -9,7 +9,7 @@ from types import FrameType
 
 import typer
 
-from bench.display import errors
+from assay.bench.display import errors
 
 
 @contextmanager

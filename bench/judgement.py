@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import NamedTuple
 
-from bench.case import ClaimVerdict, Division, ExitCode, Outcome, Phase, Preset, Quantity
-from bench.claims import Claim, ClaimKind, Claims, Direction
-from bench.conditions import compare_conditions, name_device
-from bench.numbers import format_documented, format_number
-from bench.record import Record
+from assay.bench.case import ClaimVerdict, Division, ExitCode, Outcome, Phase, Preset, Quantity
+from assay.bench.claims import Claim, ClaimKind, Claims, Direction
+from assay.bench.conditions import compare_conditions, name_device
+from assay.bench.numbers import format_documented, format_number
+from assay.bench.record import Record
 
 
 @dataclass(frozen=True, slots=True)

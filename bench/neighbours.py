@@ -14,7 +14,7 @@ from pathlib import Path
 
 from platformdirs import user_cache_path
 
-from bench.case import UsageError
+from assay.bench.case import UsageError
 
 OWNER = ".owner"  # in the folder of a run
 LOOK_SECONDS = 1.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from decimal import Decimal
 
-from bench.case import Quantity
+from assay.bench.case import Quantity
 
 _PLAIN_UP_TO = 1e15  # beyond, and below _PLAIN_FROM, scientific notation
 _PLAIN_FROM = 1e-4

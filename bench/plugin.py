@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bench.case import Case, Division, ExitCode, Outcome, Phase, Preset, Unsupported, UsageError
+from assay.bench.case import Case, Division, ExitCode, Outcome, Phase, Preset, Unsupported, UsageError
 
 if TYPE_CHECKING:
-    from bench.execution import Execution, Settings
-    from bench.profiles import Profile
-    from models.workload import Progress
+    from assay.bench.execution import Execution, Settings
+    from assay.bench.profiles import Profile
+    from assay.models.workload import Progress
 
 # torch, the registry and the measurement are imported inside the hooks: this plugin is loaded for every pytest run of the
 # project, and the tests of small modules should not wait for them
@@ -62,7 +62,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Connects to the launcher, when there is one."""
     line = config.getoption("--assay-line")
-    from models.workload import ignore_progress  # plain pytest shows its own progress
+    from assay.models.workload import ignore_progress  # plain pytest shows its own progress
 
     if line is None:
         config.stash[_progress] = ignore_progress
@@ -96,7 +96,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture
 def execution(case: Case, request: pytest.FixtureRequest) -> Iterator[Execution]:
     """The case under way. Its record is written when the test has ended, whatever the end was."""
-    from bench.execution import Execution
+    from assay.bench.execution import Execution
 
     config = request.config
     settings = _settle(config, case)
@@ -146,7 +146,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 def _choose_cases(config: pytest.Config) -> list[Case]:
-    from bench.registry import get_variant, get_workload, select_cases
+    from assay.bench.registry import get_variant, get_workload, select_cases
 
     if wanted := config.getoption("--assay-case"):
         case = Case.parse(wanted)
@@ -158,9 +158,9 @@ def _choose_cases(config: pytest.Config) -> list[Case]:
 def _settle(config: pytest.Config, case: Case) -> Settings:
     from platformdirs import user_cache_path
 
-    from bench.execution import ROOT, Settings
-    from bench.profiles import detect_profile, load_profile
-    from bench.store import RunStore
+    from assay.bench.execution import ROOT, Settings
+    from assay.bench.profiles import detect_profile, load_profile
+    from assay.bench.store import RunStore
 
     name, emulated = config.getoption("--assay-profile"), tuple(config.getoption("--assay-emulated"))
     profile = load_profile(name) if name else detect_profile()
@@ -189,7 +189,7 @@ def _settle(config: pytest.Config, case: Case) -> Settings:
 
 def _require_machine(profile: Profile) -> None:
     """Ends the session, before any record, where no case of the profile could start; the launcher has seen to that for its cases."""
-    from bench.measure.fitness import NotFit, require_machine
+    from assay.bench.measure.fitness import NotFit, require_machine
 
     try:
         require_machine(profile)
@@ -200,7 +200,7 @@ def _require_machine(profile: Profile) -> None:
 
 def _stand_alone(config: pytest.Config, run: Path) -> None:
     """What the launcher does for its cases: has the run's folder for itself, knows of other runs, heeds SIGTERM as Ctrl-C. For the whole session."""
-    from bench.neighbours import announce_run, own_run
+    from assay.bench.neighbours import announce_run, own_run
 
     if _find_neighbours in config.stash:
         return
@@ -218,7 +218,7 @@ def _stand_alone(config: pytest.Config, run: Path) -> None:
 def _classify(error: BaseException | None) -> tuple[Outcome, str | None]:
     import torch
 
-    from datasets.card import DataError, MissingData
+    from assay.datasets.card import DataError, MissingData
 
     match error:
         case None:

@@ -10,7 +10,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from bench.case import Case, Division, Outcome, Phase, Precision, Preset, Quantity
+from assay.bench.case import Case, Division, Outcome, Phase, Precision, Preset, Quantity
 
 SCHEMA_VERSION = "1"
 

@@ -11,14 +11,14 @@ from functools import cache, partial
 from types import FunctionType, MappingProxyType, MethodType
 from typing import TYPE_CHECKING, Any
 
-import models
-from bench.case import Case, Division, Phase, Preset, UsageError
-from bench.selection import compile_selection
-from bench.source import PACKAGES, Trees, hash_closure
+import assay.models
+from assay.bench.case import Case, Division, Phase, Preset, UsageError
+from assay.bench.selection import compile_selection
+from assay.bench.source import PACKAGES, Trees, hash_closure
 
 if TYPE_CHECKING:
-    from bench.profiles import Profile
-    from models.workload import Variant, Workload  # which imports torch: what lists commands should not wait for it
+    from assay.bench.profiles import Profile
+    from assay.models.workload import Variant, Workload  # which imports torch: what lists commands should not wait for it
 
 
 @cache
@@ -53,7 +53,7 @@ def _list_families() -> list[str]:
 
 @cache
 def _load_family(family: str) -> tuple[Workload, ...]:
-    package = importlib.import_module(f"models.{family}")
+    package = importlib.import_module(f"assay.models.{family}")
     if not hasattr(package, "WORKLOADS"):
         raise UsageError(f"models/{family}/__init__.py declares no WORKLOADS; CONTRIBUTING.md says how a family is added")
     return tuple(package.WORKLOADS)
@@ -108,7 +108,7 @@ def _trees() -> Trees:
 def find_roots(workload: Workload, phase: Phase) -> set[str]:
     """The modules of this project from which the source of a case is followed: the test that runs it and the plugin that plans its rounds,
     and those that define what the workload holds, e.g. its own class, and the networks and tasks that its recipes name."""
-    return {"bench.cases.conftest", f"bench.cases.test_{phase}", *(name for name in _find_definitions(workload) if name.partition(".")[0] in PACKAGES)}
+    return {"assay.bench.cases.conftest", f"assay.bench.cases.test_{phase}", *(name for name in _find_definitions(workload) if name.partition(".")[0] in PACKAGES)}
 
 
 def _find_definitions(workload: object) -> Iterator[str]:

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bench.case import Quantity, UsageError
-from bench.registry import get_workload
+from assay.bench.case import Quantity, UsageError
+from assay.bench.registry import get_workload
 
 TRUE_COLUMNS = ("true", "truth", "y_true", "label", "target", "pkd", "y", "actual", "observed", "measured")
 PRED_COLUMNS = ("pred", "prediction", "predicted", "y_pred", "y_hat", "y_score", "score", "prob", "probability")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from _pytest.mark.expression import Expression  # the very language of `pytest -k`, so that users learn one
 
-from bench.case import UsageError
+from assay.bench.case import UsageError
 
 
 def compile_selection(expression: str) -> Callable[[str], bool]:

@@ -18,18 +18,18 @@ from importlib.util import resolve_name
 from pathlib import Path
 from typing import Any
 
-from bench.case import UsageError
+from assay.bench.case import UsageError
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("bench", "datasets", "models")
 NOT_FOLLOWED: Mapping[str, str] = {
-    "bench.comparability": "makes the key; the threads that it chooses stand in it",
-    "bench.measure.machine": "says where a case runs: its answers are in the record, and in the key where they matter",
-    "bench.neighbours": "names the other runs under way, for the record",
-    "bench.record": "the form of what is kept, with a schema of its own",
-    "bench.registry": "finds a case; the source of its workload is followed from roots of its own",
-    "bench.store": "keeps what was measured",
-    "models.dnabert.attention.proof": "asks a compiler in another process; the one case that rests on it has it in the hash of its data",
+    "assay.bench.comparability": "makes the key; the threads that it chooses stand in it",
+    "assay.bench.measure.machine": "says where a case runs: its answers are in the record, and in the key where they matter",
+    "assay.bench.neighbours": "names the other runs under way, for the record",
+    "assay.bench.record": "the form of what is kept, with a schema of its own",
+    "assay.bench.registry": "finds a case; the source of its workload is followed from roots of its own",
+    "assay.bench.store": "keeps what was measured",
+    "assay.models.dnabert.attention.proof": "asks a compiler in another process; the one case that rests on it has it in the hash of its data",
 }
 _NAME = re.compile("\0([^\0]*)\0")  # a module's name within a tree's text; Python source holds no NUL
 _DOTTED = re.compile(r"[a-z]\w*(\.\w+)+")

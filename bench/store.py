@@ -12,10 +12,10 @@ from typing import NamedTuple, Self
 
 from pydantic import ValidationError
 
-from bench.case import Case, UsageError
-from bench.documents import describe_fault
-from bench.record import Record
-from datasets.card import hash_files
+from assay.bench.case import Case, UsageError
+from assay.bench.documents import describe_fault
+from assay.bench.record import Record
+from assay.datasets.card import hash_files
 
 MAX_SEQUENCE = 9999  # the number in a record's file name has four digits
 MAX_RECORD_BYTES = 4 << 20  # records may come from strangers; a real one is some ten kilobytes

@@ -16,9 +16,9 @@ from enum import StrEnum
 import torch
 from torch import nn
 
-from bench.case import Precision, Quantity
-from bench.measure.clock import median_interval, synchronise
-from bench.profiles import Profile, load_profile
+from assay.bench.case import Precision, Quantity
+from assay.bench.measure.clock import median_interval, synchronise
+from assay.bench.profiles import Profile, load_profile
 from benchmarks.footprint import count_flops, measure_growth, use_of_peak
 
 CPU = torch.device("cpu")

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import torch
 
-from bench.case import ExitCode, Quantity, UsageError
-from bench.measure.machine import identify_machine
-from bench.profiles import Profile, load_profile, match_gpu
+from assay.bench.case import ExitCode, Quantity, UsageError
+from assay.bench.measure.machine import identify_machine
+from assay.bench.profiles import Profile, load_profile, match_gpu
 from benchmarks.contest import Contest, Lane, Result, compete, judge
 
 STANDARD_OUTPUT = "-"

@@ -10,12 +10,12 @@ from collections.abc import Callable
 import psutil
 import torch
 
-from bench.case import Precision, Quantity
-from bench.measure.clock import synchronise
-from bench.measure.flops import count_work
-from bench.measure.memory import measure_resident_peak, reset_resident_peak
-from bench.measure.precision import choose_precision
-from bench.profiles import Profile
+from assay.bench.case import Precision, Quantity
+from assay.bench.measure.clock import synchronise
+from assay.bench.measure.flops import count_work
+from assay.bench.measure.memory import measure_resident_peak, reset_resident_peak
+from assay.bench.measure.precision import choose_precision
+from assay.bench.profiles import Profile
 
 
 def measure_growth(run: Callable[[], object], device: torch.device) -> Quantity:

@@ -20,10 +20,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from bench.case import ExitCode, UsageError  # noqa: E402
-from bench.gate.reference import Checkout, open_source  # noqa: E402
-from bench.gate.statistics import CONFIRM, SCREEN, NotARatio, value_pair  # noqa: E402
-from bench.gate.verdict import Finding, GateVerdict, Values, decide, looks_slower  # noqa: E402
+from assay.bench.case import ExitCode, UsageError  # noqa: E402
+from assay.bench.gate.reference import Checkout, open_source  # noqa: E402
+from assay.bench.gate.statistics import CONFIRM, SCREEN, NotARatio, value_pair  # noqa: E402
+from assay.bench.gate.verdict import Finding, GateVerdict, Values, decide, looks_slower  # noqa: E402
 
 CASE = "harness/empty-step"
 ROUNDS, STEPS = 8, 100_000
@@ -31,7 +31,7 @@ SILENCE = 120.0  # s; importing torch from a cold disk takes long, a round does 
 # given on the command line, so that checkouts from before this file can be the reference
 WORKER = """
 import sys, time, torch
-from bench.measure.clock import run_round
+from assay.bench.measure.clock import run_round
 device = torch.device("cpu")
 for line in sys.stdin:
     began = time.perf_counter()
@@ -66,10 +66,10 @@ class Rounds:
         with selectors.DefaultSelector() as selector:
             selector.register(self._process.stdout, selectors.EVENT_READ)
             if not selector.select(self._silence):
-                raise UsageError(f"a checkout's bench.measure.clock.run_round gave no answer for {self._silence:g} s")
+                raise UsageError(f"a checkout's assay.bench.measure.clock.run_round gave no answer for {self._silence:g} s")
         answer = self._process.stdout.readline()
         if not answer:
-            raise UsageError("a checkout's bench.measure.clock.run_round does not run; what it printed stands above")
+            raise UsageError("a checkout's assay.bench.measure.clock.run_round does not run; what it printed stands above")
         return float(answer)
 
 

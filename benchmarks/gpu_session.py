@@ -22,12 +22,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script, from the checkout
 
-from bench.archive import DOCUMENTS, take_in, write_archive
-from bench.case import Preset, UsageError
-from bench.launch.budget import parse_budget
-from bench.numbers import format_duration
-from bench.profiles import Profile, detect_profile, load_profile
-from bench.store import RunStore
+from assay.bench.archive import DOCUMENTS, take_in, write_archive
+from assay.bench.case import Preset, UsageError
+from assay.bench.launch.budget import parse_budget
+from assay.bench.numbers import format_duration
+from assay.bench.profiles import Profile, detect_profile, load_profile
+from assay.bench.store import RunStore
 
 ROOT = Path(__file__).resolve().parents[1]
 LEAST = 20.0  # s; nothing that starts torch on a GPU is done sooner

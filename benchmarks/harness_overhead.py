@@ -25,10 +25,10 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from bench.case import Quantity  # noqa: E402
-from bench.measure.clock import run_round, summarise_rounds  # noqa: E402
-from bench.measure.meter import Meter  # noqa: E402
-from bench.measure.nvml import Sampler  # noqa: E402
+from assay.bench.case import Quantity  # noqa: E402
+from assay.bench.measure.clock import run_round, summarise_rounds  # noqa: E402
+from assay.bench.measure.meter import Meter  # noqa: E402
+from assay.bench.measure.nvml import Sampler  # noqa: E402
 
 if TYPE_CHECKING:
     from pytest_benchmark.fixture import BenchmarkFixture

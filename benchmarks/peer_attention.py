@@ -20,14 +20,14 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script, from the checkout
 
-from bench.case import Unsupported
+from assay.bench.case import Unsupported
+from assay.models.dnabert.attention.packing import Packing, alibi_bias, alibi_slopes
+from assay.models.dnabert.attention.registry import AttentionKind, load_attention, require_attention
+from assay.models.dnabert.network import PUBLISHED
+from assay.models.dnabert.tasks import element_type
 from benchmarks.contest import Contest, Entry, Lane
 from benchmarks.contest_command import Place, make_parser, open_place, run_contests
 from benchmarks.footprint import choose_open_precision
-from models.dnabert.attention.packing import Packing, alibi_bias, alibi_slopes
-from models.dnabert.attention.registry import AttentionKind, load_attention, require_attention
-from models.dnabert.network import PUBLISHED
-from models.dnabert.tasks import element_type
 
 BOUND = 1 / 1.3
 """Share of the biasless flash kernel's throughput that ours is to reach."""
@@ -41,7 +41,7 @@ Attend = Callable[[Tensor], Tensor]
 def prepare(kind: AttentionKind, sequences: int, length: int, repeats: int = 1, place: Place | None = None) -> Iterator[Contest]:
     """Both contests. repeats: passes in one measurement, for a GPU's takes less than a millisecond.
 
-    Raises bench.case.Unsupported where the backend cannot run, ValueError where it computes something else.
+    Raises assay.bench.case.Unsupported where the backend cannot run, ValueError where it computes something else.
     """
     place = place or open_place("cpu")
     device, precision = place.device, choose_open_precision(place.profile)

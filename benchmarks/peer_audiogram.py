@@ -22,11 +22,9 @@ from torch.utils.data import DataLoader, Sampler, TensorDataset
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script, from the checkout
 
-from bench.case import Case, Division, Phase, Precision, Preset
-from benchmarks.contest import Contest, Entry, Lane
-from benchmarks.contest_command import Place, make_parser, open_place, run_contests
-from models.audiogram import audiogram_vae
-from models.audiogram.losses import (
+from assay.bench.case import Case, Division, Phase, Precision, Preset
+from assay.models.audiogram import audiogram_vae
+from assay.models.audiogram.losses import (
     CLUSTER_WEIGHT,
     CONSISTENCY_WEIGHT,
     CONTRASTIVE_WEIGHT,
@@ -37,11 +35,13 @@ from models.audiogram.losses import (
     reconstruct,
     sharpen,
 )
-from models.audiogram.networks import ContrastiveVae, FrequencyAttention, Outputs
-from models.audiogram.recipes import AudiogramRecipe
-from models.audiogram.sampler import ContrastiveSampler
-from models.audiogram.session import AudiogramSession
-from models.workload import Resources
+from assay.models.audiogram.networks import ContrastiveVae, FrequencyAttention, Outputs
+from assay.models.audiogram.recipes import AudiogramRecipe
+from assay.models.audiogram.sampler import ContrastiveSampler
+from assay.models.audiogram.session import AudiogramSession
+from assay.models.workload import Resources
+from benchmarks.contest import Contest, Entry, Lane
+from benchmarks.contest_command import Place, make_parser, open_place, run_contests
 
 AIM = 3.0
 """Times the peer's throughput that the open lane is to reach on a CPU, at equal quality."""

@@ -19,11 +19,11 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script, from the checkout
 
+from assay.models.dnabert.attention.registry import AttentionKind
+from assay.models.dnabert.network import DnabertEncoder, EncoderConfig, pack, pool_mean
 from benchmarks.contest import Contest, Entry, Lane
 from benchmarks.contest_command import Place, make_parser, open_place, run_contests
 from benchmarks.plain_dnabert import encode_padded, pool_padded
-from models.dnabert.attention.registry import AttentionKind
-from models.dnabert.network import DnabertEncoder, EncoderConfig, pack, pool_mean
 
 AIM = 3.0
 """Times the peer's throughput that the suite is to reach on a CPU."""

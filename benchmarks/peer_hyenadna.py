@@ -18,16 +18,16 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script, from the checkout
 
-from bench.case import Precision
+from assay.bench.case import Precision
+from assay.datasets.splice_twin import make_splice_twin
+from assay.models.hyenadna.heads import HyenaPredictor, make_delta_head
+from assay.models.hyenadna.network import CONFIGS
+from assay.models.splice.tasks import VariantBatch
+from assay.models.training import autocast
 from benchmarks.contest import Contest, Entry, Lane
 from benchmarks.contest_command import Place, make_parser, open_place, run_contests
 from benchmarks.footprint import choose_open_precision
 from benchmarks.plain_hyenadna import make_plain_backbone
-from datasets.splice_twin import make_splice_twin
-from models.hyenadna.heads import HyenaPredictor, make_delta_head
-from models.hyenadna.network import CONFIGS
-from models.splice.tasks import VariantBatch
-from models.training import autocast
 
 LANES = (Lane.PEER, Lane.CLOSED, Lane.OPEN)
 AIM = 1.5

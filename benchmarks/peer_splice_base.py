@@ -18,10 +18,10 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script, from the checkout
 
+from assay.datasets.base_windows import BEYOND, SCAN
+from assay.models.splice.base.network import SPLICEAI_10K, Architecture, SpliceAI, crop
 from benchmarks.contest import Contest, Entry, Lane
 from benchmarks.contest_command import Place, make_parser, open_place, run_contests
-from datasets.base_windows import BEYOND, SCAN
-from models.splice.base.network import SPLICEAI_10K, Architecture, SpliceAI, crop
 
 TOLERANCE = 1e-5
 """Largest difference of a probability, float32."""

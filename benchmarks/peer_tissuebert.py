@@ -20,15 +20,15 @@ from torch.utils.data import DataLoader, TensorDataset
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script, from the checkout
 
-from bench.case import Case, Division, Phase, Precision, Preset
+from assay.bench.case import Case, Division, Phase, Precision, Preset
+from assay.models.tissuebert.bert import BertShape, DocumentedBert
+from assay.models.tissuebert.data import ReadData, open_reads
+from assay.models.tissuebert.recipes import ResolvedRead, Rows, make_test_model, resolve
+from assay.models.tissuebert.task import ReadSession, ReadTask
+from assay.models.training import Recipe, Task
 from benchmarks.contest import Contest, Entry, Lane
 from benchmarks.contest_command import Place, make_parser, open_place, run_contests
 from benchmarks.footprint import choose_open_precision
-from models.tissuebert.bert import BertShape, DocumentedBert
-from models.tissuebert.data import ReadData, open_reads
-from models.tissuebert.recipes import ResolvedRead, Rows, make_test_model, resolve
-from models.tissuebert.task import ReadSession, ReadTask
-from models.training import Recipe, Task
 
 AIM = 2.5
 """Times the peer's throughput that the open lane is meant to reach on a CPU."""

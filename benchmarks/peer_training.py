@@ -21,15 +21,15 @@ from torch.utils.data import TensorDataset
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script, from the checkout
 
-from bench.case import Case, Division, Phase, Precision, Preset
-from bench.registry import get_workload
+from assay.bench.case import Case, Division, Phase, Precision, Preset
+from assay.bench.registry import get_workload
+from assay.models.splice.tasks import EncodedNetwork, VariantBatch
+from assay.models.training import Batch, Recipe, TrainingSession
+from assay.models.workload import Resources
 from benchmarks.contest import Contest, Entry, Lane
 from benchmarks.contest_command import Place, make_parser, open_place, run_contests
 from benchmarks.footprint import choose_open_precision
 from benchmarks.plain_training import make_plain_predictor, train_plain
-from models.splice.tasks import EncodedNetwork, VariantBatch
-from models.training import Batch, Recipe, TrainingSession
-from models.workload import Resources
 
 AIM = 3.0
 """Times the peer's throughput that the open lane of a multi-layer perceptron is to reach on a CPU, at equal quality."""
@@ -109,7 +109,7 @@ def _open(name: str, size: _Size, device: torch.device, division: Division, prec
     with tempfile.TemporaryDirectory() as cache:
         session = get_workload(name).open(case, Resources(device=device, data=None, batch=None, seed=0, cache=Path(cache)))
     if not isinstance(session, TrainingSession):
-        raise TypeError(f"{name} trains in its own way; this benchmark compares models.training")
+        raise TypeError(f"{name} trains in its own way; this benchmark compares assay.models.training")
     session._recipe = replace(session._recipe, epochs=size.epochs)
     return session
 

@@ -11,8 +11,8 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from models.hyenadna.network import HyenaDNA
-from models.hyenadna.operator import HyenaOperator, decay_rates, position_features
+from assay.models.hyenadna.network import HyenaDNA
+from assay.models.hyenadna.operator import HyenaOperator, decay_rates, position_features
 
 
 class PlainOperator(nn.Module):

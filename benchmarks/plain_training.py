@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from models.splice.encoder import KERNEL, GatedEncoder
-from models.splice.networks import DROPOUT, ValidatedDeltaPredictor
-from models.training import Recipe
+from assay.models.splice.encoder import KERNEL, GatedEncoder
+from assay.models.splice.networks import DROPOUT, ValidatedDeltaPredictor
+from assay.models.training import Recipe
 
 Loss = Callable[[nn.Module, list[Tensor]], Tensor]
 Rows = DataLoader[tuple[Tensor, ...]]

@@ -19,10 +19,10 @@ from platformdirs import user_cache_path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from bench.case import Case, Quantity  # noqa: E402
-from bench.measure.clock import median_interval, run_round  # noqa: E402
-from bench.registry import get_workload  # noqa: E402
-from models.workload import Resources, Session  # noqa: E402
+from assay.bench.case import Case, Quantity  # noqa: E402
+from assay.bench.measure.clock import median_interval, run_round  # noqa: E402
+from assay.bench.registry import get_workload  # noqa: E402
+from assay.models.workload import Resources, Session  # noqa: E402
 
 CASES = ("tissuebert-file/bottleneck2048/train/scale/closed/fp32", "splice-hyenadna/tiny-1k/train/scale/closed/fp32")
 TOLERANCE = 0.1

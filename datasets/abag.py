@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from datasets.card import DataError, DatasetIdentity, MissingData, hash_files
+from assay.datasets.card import DataError, DatasetIdentity, MissingData, hash_files
 
 if TYPE_CHECKING:
     import pandas as pd

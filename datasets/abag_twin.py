@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from datasets.abag import FEATURES, AffinityTable
-from datasets.card import DatasetIdentity, identify_twin
+from assay.datasets.abag import FEATURES, AffinityTable
+from assay.datasets.card import DatasetIdentity, identify_twin
 
 Array = np.ndarray
 

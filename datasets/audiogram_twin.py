@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from datasets.audiograms import CATEGORY_COLUMNS, MouseTable
-from datasets.card import DatasetIdentity, identify_twin
+from assay.datasets.audiograms import CATEGORY_COLUMNS, MouseTable
+from assay.datasets.card import DatasetIdentity, identify_twin
 
 Array = np.ndarray
 

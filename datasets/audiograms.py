@@ -15,8 +15,8 @@ from typing import Literal
 
 import numpy as np
 
-from datasets.card import DataError, DatasetIdentity, MissingData, hash_files
-from datasets.splits import RowSplit, split_by_group
+from assay.datasets.card import DataError, DatasetIdentity, MissingData, hash_files
+from assay.datasets.splits import RowSplit, split_by_group
 
 Array = np.ndarray
 Encoding = Literal["ten-columns", "all-categories"]

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.card import DataError
-from datasets.genome import Genome, N, OutsideGenome, decode_bases, encode_bases
-from datasets.splice_windows import Alleles, substitute
+from assay.datasets.card import DataError
+from assay.datasets.genome import Genome, N, OutsideGenome, decode_bases, encode_bases
+from assay.datasets.splice_windows import Alleles, substitute
 
 Array = np.ndarray
 

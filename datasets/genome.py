@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from datasets.card import DataError, MissingData
+from assay.datasets.card import DataError, MissingData
 
 Array = np.ndarray
 

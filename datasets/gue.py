@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.card import DataError, DatasetIdentity, MissingData, hash_files, identify_twin
-from datasets.splice_tables import FIRST_ROW, read_columns
-from datasets.splits import split_random
+from assay.datasets.card import DataError, DatasetIdentity, MissingData, hash_files, identify_twin
+from assay.datasets.splice_tables import FIRST_ROW, read_columns
+from assay.datasets.splits import split_random
 
 Array = np.ndarray
 

@@ -12,9 +12,9 @@ from typing import Protocol
 
 import numpy as np
 
-from datasets.card import DataError, DatasetIdentity, MissingData, hash_files
-from datasets.genome import N, encode_bases
-from datasets.splice_tables import FIRST_ROW, read_columns
+from assay.datasets.card import DataError, DatasetIdentity, MissingData, hash_files
+from assay.datasets.genome import N, encode_bases
+from assay.datasets.splice_tables import FIRST_ROW, read_columns
 
 Array = np.ndarray
 

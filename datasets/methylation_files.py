@@ -18,9 +18,9 @@ from typing import Any, Self
 
 import numpy as np
 
-from datasets.card import DataError, MissingData
-from datasets.methylation import NO_CPG, TOKENS, Reads, check_reads
-from datasets.methylation_lists import WRITE_AGAIN, SampleList, check_agreement, read_member, read_traits
+from assay.datasets.card import DataError, MissingData
+from assay.datasets.methylation import NO_CPG, TOKENS, Reads, check_reads
+from assay.datasets.methylation_lists import WRITE_AGAIN, SampleList, check_agreement, read_member, read_traits
 
 Array = np.ndarray
 

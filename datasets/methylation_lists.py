@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from datasets.card import DataError, MissingData
-from datasets.text import open_text
+from assay.datasets.card import DataError, MissingData
+from assay.datasets.text import open_text
 
 Array = np.ndarray
 

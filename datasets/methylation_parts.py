@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.card import DataError, DatasetIdentity, MissingData, hash_files
-from datasets.methylation import TISSUES
-from datasets.methylation_files import Hdf5Reads, NpzReads
-from datasets.methylation_lists import check_agreement, read_list
+from assay.datasets.card import DataError, DatasetIdentity, MissingData, hash_files
+from assay.datasets.methylation import TISSUES
+from assay.datasets.methylation_files import Hdf5Reads, NpzReads
+from assay.datasets.methylation_lists import check_agreement, read_list
 
 NAMELESS = "the HDF5 files do not name their samples (attribute sample_names): whether a sample is in both parts, nobody can say"
 

@@ -12,8 +12,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from datasets.card import DatasetIdentity, identify_twin
-from datasets.methylation import TISSUES
+from assay.datasets.card import DatasetIdentity, identify_twin
+from assay.datasets.methylation import TISSUES
 
 Array = np.ndarray
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from datasets.card import DatasetIdentity, identify_twin
-from datasets.genome import C, G, T
-from datasets.methylation import KMER, METHYLATED, NO_CPG, PAD, TOKENS, UNMETHYLATED, Reads, tokenise
+from assay.datasets.card import DatasetIdentity, identify_twin
+from assay.datasets.genome import C, G, T
+from assay.datasets.methylation import KMER, METHYLATED, NO_CPG, PAD, TOKENS, UNMETHYLATED, Reads, tokenise
 
 Array = np.ndarray
 

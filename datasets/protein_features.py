@@ -21,8 +21,8 @@ import torch
 from sklearn.decomposition import PCA
 from sklearn.preprocessing import StandardScaler
 
-from datasets.card import DataError, MissingData, hash_files
-from datasets.hub import import_transformers
+from assay.datasets.card import DataError, MissingData, hash_files
+from assay.datasets.hub import import_transformers
 
 if TYPE_CHECKING:
     import pandas as pd

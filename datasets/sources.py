@@ -17,7 +17,7 @@ import requests
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 from tqdm import tqdm
 
-from datasets.card import DataError, hash_files
+from assay.datasets.card import DataError, hash_files
 
 LIST = Path(__file__).with_name("sources.toml")
 TIMEOUT_SECONDS = (10, 60)  # to connect; between two pieces of data

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.card import DataError, DatasetIdentity, MissingData, hash_files
-from datasets.genome import Genome
-from datasets.splice_tables import FIRST_ROW, encode_column, parse_numbers, read_columns
-from datasets.splice_variants import SpliceVariants, share_effect
-from datasets.splice_windows import Alleles, cut_windows, parse_alleles
+from assay.datasets.card import DataError, DatasetIdentity, MissingData, hash_files
+from assay.datasets.genome import Genome
+from assay.datasets.splice_tables import FIRST_ROW, encode_column, parse_numbers, read_columns
+from assay.datasets.splice_variants import SpliceVariants, share_effect
+from assay.datasets.splice_windows import Alleles, cut_windows, parse_alleles
 
 Array = np.ndarray
 

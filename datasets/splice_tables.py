@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.card import DataError, MissingData
-from datasets.genome import INVALID, encode_bases
-from datasets.text import open_text
+from assay.datasets.card import DataError, MissingData
+from assay.datasets.genome import INVALID, encode_bases
+from assay.datasets.text import open_text
 
 Array = np.ndarray
 

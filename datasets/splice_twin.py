@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from datasets.card import DatasetIdentity, identify_twin
-from datasets.genome import N, complement, encode_bases, reverse_complement
-from datasets.splice_variants import BaseDeltas, SpliceVariants, TargetRecipe, make_targets
-from datasets.splice_windows import WINDOW
-from datasets.splicevardb import SHARES
+from assay.datasets.card import DatasetIdentity, identify_twin
+from assay.datasets.genome import N, complement, encode_bases, reverse_complement
+from assay.datasets.splice_variants import BaseDeltas, SpliceVariants, TargetRecipe, make_targets
+from assay.datasets.splice_windows import WINDOW
+from assay.datasets.splicevardb import SHARES
 
 Array = np.ndarray
 

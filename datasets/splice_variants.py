@@ -11,8 +11,8 @@ from enum import StrEnum
 
 import numpy as np
 
-from datasets.card import DataError, DatasetIdentity
-from datasets.genome import N, complement, reverse_complement
+from assay.datasets.card import DataError, DatasetIdentity
+from assay.datasets.genome import N, complement, reverse_complement
 
 Array = np.ndarray
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.card import DataError
-from datasets.genome import Genome, N, OutsideGenome, decode_bases, encode_bases
+from assay.datasets.card import DataError
+from assay.datasets.genome import Genome, N, OutsideGenome, decode_bases, encode_bases
 
 Array = np.ndarray
 

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.card import DataError
-from datasets.genome import Genome, encode_bases
-from datasets.splice_assays import identify_files
-from datasets.splice_tables import FIRST_ROW, parse_numbers, read_columns
-from datasets.splice_variants import BaseDeltas, SpliceVariants, TargetRecipe, make_targets
-from datasets.splice_windows import Alleles, Windows, cut_windows, parse_alleles
+from assay.datasets.card import DataError
+from assay.datasets.genome import Genome, encode_bases
+from assay.datasets.splice_assays import identify_files
+from assay.datasets.splice_tables import FIRST_ROW, parse_numbers, read_columns
+from assay.datasets.splice_variants import BaseDeltas, SpliceVariants, TargetRecipe, make_targets
+from assay.datasets.splice_windows import Alleles, Windows, cut_windows, parse_alleles
 
 Array = np.ndarray
 

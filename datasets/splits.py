@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.card import DataError
+from assay.datasets.card import DataError
 
 Array = np.ndarray
 Fractions = tuple[float, float, float]

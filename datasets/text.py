@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO, cast
 
-from datasets.card import DataError
+from assay.datasets.card import DataError
 
 
 @contextmanager

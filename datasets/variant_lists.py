@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from datasets.card import DataError, MissingData
-from datasets.splice_tables import FIRST_ROW, read_columns
-from datasets.splice_windows import Alleles, parse_alleles
-from datasets.text import open_text
+from assay.datasets.card import DataError, MissingData
+from assay.datasets.splice_tables import FIRST_ROW, read_columns
+from assay.datasets.splice_windows import Alleles, parse_alleles
+from assay.datasets.text import open_text
 
 _CHROMOSOME = re.compile(r"(?:chr)?([0-9]{1,2}|X|Y|M|MT)")
 _BASES = re.compile(r"[ACGT]+")

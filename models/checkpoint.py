@@ -25,8 +25,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from datasets.card import DataError
-from models.weights import compare_weights
+from assay.datasets.card import DataError
+from assay.models.weights import compare_weights
 
 _HEADER = "training"
 _REMEDY = "Give a file that save_checkpoint wrote, or train from the start"

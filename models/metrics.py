@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bench.case import Quantity
+from assay.bench.case import Quantity
 
 RESAMPLES = 200
 MIN_GROUPS = 5

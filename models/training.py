@@ -21,12 +21,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bench.case import Precision, Quantity, Unsupported
-from datasets.card import DatasetCard
-from models.checkpoint import Parts, Place, load_training, save_training
-from models.schedule import Schedule, advance_epoch, advance_update, make_scheduler
-from models.transfer import Rows, send_rows
-from models.workload import History, Progress
+from assay.bench.case import Precision, Quantity, Unsupported
+from assay.datasets.card import DatasetCard
+from assay.models.checkpoint import Parts, Place, load_training, save_training
+from assay.models.schedule import Schedule, advance_epoch, advance_update, make_scheduler
+from assay.models.transfer import Rows, send_rows
+from assay.models.workload import History, Progress
 
 Batch = tuple[Tensor, ...]
 
@@ -118,7 +118,7 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
 
 
 class TrainingSession:
-    """A task opened on a device: implements models.workload.Session for every family that trains by batches of rows."""
+    """A task opened on a device: implements assay.models.workload.Session for every family that trains by batches of rows."""
 
     def __init__(
         self,

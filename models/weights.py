@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from datasets.card import DataError, MissingData
+from assay.datasets.card import DataError, MissingData
 
 
 def load_plain(path: Path) -> object:

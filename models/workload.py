@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from bench.case import Case, Division, Phase, Precision, Preset, Quantity
-from datasets.card import DatasetCard, DatasetIdentity
+from assay.bench.case import Case, Division, Phase, Precision, Preset, Quantity
+from assay.datasets.card import DatasetCard, DatasetIdentity
 
 Progress = Callable[[int, int, str], None]
 """Called with (done, total, note) at least once a second of work; it is also the sign of life that time-outs watch."""
@@ -28,7 +28,7 @@ def ignore_progress(done: int, total: int, note: str, /) -> None:
 CLOSED_AND_OPEN: Mapping[Division, tuple[Precision, ...]] = MappingProxyType(
     {Division.CLOSED: (Precision.FP32,), Division.OPEN: (Precision.BF16, Precision.FP16, Precision.FP32)}
 )
-"""Documented in float32, and an open case in each precision of which a machine runs one: bench.measure.precision."""
+"""Documented in float32, and an open case in each precision of which a machine runs one: assay.bench.measure.precision."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pytest
 
-from bench.store import read_runs
+from assay.bench.store import read_runs
 from tests.conftest import ROOT
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from bench.cli import app
+from assay.bench.cli import app
 from tests.conftest import ROOT
 
 SCHEMA = ROOT / "results" / "record.schema.json"
@@ -72,7 +72,7 @@ def test_a_file_where_the_results_should_go(tmp_path: Path) -> None:
 def test_a_gpu_profile_on_a_machine_without_that_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "libnvidia-ml.so.1").write_text("not a library")
     monkeypatch.setenv("LD_LIBRARY_PATH", str(tmp_path))
-    monkeypatch.setattr("bench.measure.load.WINDOW_SECONDS", 0.01)
+    monkeypatch.setattr("assay.bench.measure.load.WINDOW_SECONDS", 0.01)
     code, said = say("doctor", "--profile", "t4", "--json")
     assert code == 4
     assert '"name": "nvml", "ok": false, "message": "no GPU can be asked: NVML: NVML Shared Library Not Found (error 12).", "wanted": "an NVIDIA driver' in said

@@ -11,9 +11,9 @@ import pytest
 import typer
 from ruamel.yaml import YAML
 
-from bench.cli import app
-from bench.gate.render import MARKER
-from bench.gate.verdict import GateVerdict
+from assay.bench.cli import app
+from assay.bench.gate.render import MARKER
+from assay.bench.gate.verdict import GateVerdict
 from tests.bench.gate.test_render import hostile_report
 from tests.bench.gate.test_verdict import make_report
 from tests.conftest import ROOT

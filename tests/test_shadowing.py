@@ -33,7 +33,7 @@ def foreign(tmp_path_factory):
 
 
 def test_transformers_takes_ours_for_hugging_faces_when_imported_directly():
-    # while this holds, datasets.hub is needed; should it fail, transformers has learnt to look closer and hub.py can go
+    # while this holds, assay.datasets.hub is needed; should it fail, transformers has learnt to look closer and hub.py can go
     assert run("from transformers.utils import is_datasets_available; print(is_datasets_available())") == ["True"]
 
 
@@ -41,7 +41,7 @@ def test_transformers_takes_ours_for_hugging_faces_when_imported_directly():
 def test_through_the_door_transformers_leaves_ours_alone(foreign, installed):
     code = f"""
 import sys
-from datasets.hub import import_transformers
+from assay.datasets.hub import import_transformers
 transformers = import_transformers()
 from transformers import AutoTokenizer, EsmModel, Trainer
 from transformers.models.rag import retrieval_rag
@@ -49,12 +49,12 @@ import transformers.modelcard
 print(transformers.utils.is_datasets_available(), hasattr(sys.modules[Trainer.__module__], "datasets"), hasattr(retrieval_rag, "load_dataset"))
 {LOADED}
 """
-    assert run(code, path=[foreign] if installed else []) == ["False", "False", "False", "datasets", "datasets.hub"]
+    assert run(code, path=[foreign] if installed else []) == ["False", "False", "False", "datasets", "assay.datasets.hub"]
 
 
 def test_other_packages_are_still_found():
     code = """
-from datasets.hub import import_transformers
+from assay.datasets.hub import import_transformers
 utils = import_transformers().utils
 print(utils.is_torch_available(), utils.is_tokenizers_available(), utils.is_datasets_available())
 """
@@ -65,7 +65,7 @@ def test_an_answer_given_before_the_door_is_corrected():
     code = """
 from transformers.utils import is_datasets_available
 before = is_datasets_available()
-from datasets.hub import import_transformers
+from assay.datasets.hub import import_transformers
 import_transformers()
 print(before, is_datasets_available())
 """
@@ -73,12 +73,12 @@ print(before, is_datasets_available())
 
 
 def test_from_the_checkout_ours_comes_before_an_installed_one(foreign):
-    assert run("import datasets.card; print(datasets.__file__)", path=[foreign]) == [str(ROOT / "datasets/__init__.py")]
+    assert run("import assay.datasets.card; print(datasets.__file__)", path=[foreign]) == [str(ROOT / "datasets/__init__.py")]
 
 
 def test_an_installed_one_before_the_checkout_fails_at_once(foreign, tmp_path):
     # started elsewhere, with the foreign package first: nothing runs half on theirs; `bench check` names the distribution
-    assert run("import bench.store", path=[foreign, ROOT], cwd=tmp_path) == ["ModuleNotFoundError: No module named 'datasets.card'"]
+    assert run("import assay.bench.store", path=[foreign, ROOT], cwd=tmp_path) == ["ModuleNotFoundError: No module named 'assay.datasets.card'"]
 
 
 def test_transformers_is_imported_through_the_door_only():

@@ -1,8 +1,8 @@
 """Evaluation cases: inference throughput and memory, and quality of the weights that the training case left."""
 
-from bench.case import Quantity
-from bench.execution import Execution
-from bench.registry import get_workload
+from assay.bench.case import Quantity
+from assay.bench.execution import Execution
+from assay.bench.registry import get_workload
 
 
 def test_eval(execution: Execution, benchmark):  # type: ignore[no-untyped-def]

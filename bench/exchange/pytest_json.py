@@ -12,12 +12,12 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from bench.case import Outcome, Quantity, UsageError
-from bench.documents import read_document
-from bench.exchange.benchmark_action import name_series
-from bench.exchange.imports import MAX_BYTES, MAX_ROWS, Imported, ImportedRow, Moment, Text
-from bench.record import Record
-from datasets.card import hash_files
+from assay.bench.case import Outcome, Quantity, UsageError
+from assay.bench.documents import read_document
+from assay.bench.exchange.benchmark_action import name_series
+from assay.bench.exchange.imports import MAX_BYTES, MAX_ROWS, Imported, ImportedRow, Moment, Text
+from assay.bench.record import Record
+from assay.datasets.card import hash_files
 
 _STATISTICS = (
     *("min", "max", "mean", "stddev", "rounds", "median", "iqr", "q1", "q3"),
@@ -141,7 +141,7 @@ def read_pytest_json(path: Path) -> Imported:
 
 
 def _take(path: Path, entry: _Benchmark) -> Quantity:
-    from bench.measure.clock import median_interval
+    from assay.bench.measure.clock import median_interval
 
     stats = entry.stats
     if not stats.data:

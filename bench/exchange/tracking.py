@@ -9,9 +9,9 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.case import Outcome, UsageError
-from bench.conditions import name_device
-from bench.record import Record
+from assay.bench.case import Outcome, UsageError
+from assay.bench.conditions import name_device
+from assay.bench.record import Record
 
 if TYPE_CHECKING:
     from mlflow.entities import Metric

@@ -1,4 +1,4 @@
-"""`python -m bench.gate.comment VERDICT.json ...`: one pull-request comment from the verdicts of one or more runners.
+"""`python -m assay.bench.gate.comment VERDICT.json ...`: one pull-request comment from the verdicts of one or more runners.
 
 For workflows that post for pull requests from forks: the files are strangers' and are validated and escaped.
 """
@@ -10,9 +10,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.case import ExitCode, UsageError
-from bench.gate.render import MARKER, MAX_COMMENT, to_markdown
-from bench.gate.verdict import read_report
+from assay.bench.case import ExitCode, UsageError
+from assay.bench.gate.render import MARKER, MAX_COMMENT, to_markdown
+from assay.bench.gate.verdict import read_report
 
 SILENT = """### Assay gate: no verdict
 
@@ -44,7 +44,7 @@ def join_reports(files: Sequence[Path], conclusion: str = "") -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m bench.gate.comment", description="One pull-request comment from verdict JSON, on standard output.")
+    parser = argparse.ArgumentParser(prog="python -m assay.bench.gate.comment", description="One pull-request comment from verdict JSON, on standard output.")
     parser.add_argument("files", nargs="*", type=Path, metavar="VERDICT.json", help="as `python -m bench gate --report FILE` writes it; none: says so")
     parser.add_argument("--conclusion", default="", help="of the workflow run, as GitHub names it: `failure` beside good verdicts means that one is missing")
     options = parser.parse_args(arguments)

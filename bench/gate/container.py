@@ -16,12 +16,12 @@ from pathlib import Path
 
 from docker.models.containers import Container
 
-from bench.case import UsageError
-from bench.gate.kernel import Standing, Usage, find_tree, read_standing, read_usage
-from bench.gate.pipe import Pipe
-from bench.gate.reference import WORKER, Source, hash_files
-from bench.gate.verdict import Side
-from bench.launch.containers import (
+from assay.bench.case import UsageError
+from assay.bench.gate.kernel import Standing, Usage, find_tree, read_standing, read_usage
+from assay.bench.gate.pipe import Pipe
+from assay.bench.gate.reference import WORKER, Source, hash_files
+from assay.bench.gate.verdict import Side
+from assay.bench.launch.containers import (
     DATA,
     FAULTS,
     HARNESS,

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from bench.case import Quantity
-from bench.gate.pair import A, B, SideName
-from bench.gate.statistics import CONFIRM, TooFewPairs, estimate
-from bench.gate.verdict import Finding, FindingKind, GateVerdict
+from assay.bench.case import Quantity
+from assay.bench.gate.pair import A, B, SideName
+from assay.bench.gate.statistics import CONFIRM, TooFewPairs, estimate
+from assay.bench.gate.verdict import Finding, FindingKind, GateVerdict
 
 MIB = 1 << 20
 FLOOR_SHARE, FLOOR_BYTES = 0.01, 32 * MIB  # a difference below the larger of the two is nobody's concern

@@ -11,8 +11,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.gate.pair import A, B, SideName
-from bench.gate.reference import Source, hash_files, open_source
+from assay.bench.gate.pair import A, B, SideName
+from assay.bench.gate.reference import Source, hash_files, open_source
 
 
 @dataclass(frozen=True, slots=True)

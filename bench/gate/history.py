@@ -16,8 +16,8 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from bench.case import ExitCode, Quantity, UsageError
-from bench.gate.verdict import EVERY_CASE, FindingKind, GateReport, GateVerdict, Side, read_report
+from assay.bench.case import ExitCode, Quantity, UsageError
+from assay.bench.gate.verdict import EVERY_CASE, FindingKind, GateReport, GateVerdict, Side, read_report
 
 PINNABLE = re.compile(r"[0-9a-f]{40}|sha256:[0-9a-f]{64}")
 REGISTRY_DIGEST = re.compile(r"[\w./:-]+@sha256:[0-9a-f]{64}")

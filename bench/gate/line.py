@@ -14,10 +14,10 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
-from bench.case import Outcome
-from bench.gate.kernel import Standing, Usage, count_wait, read_own_wait
-from bench.gate.pipe import Pipe
-from bench.gate.protocol import (
+from assay.bench.case import Outcome
+from assay.bench.gate.kernel import Standing, Usage, count_wait, read_own_wait
+from assay.bench.gate.pipe import Pipe
+from assay.bench.gate.protocol import (
     MAX_BYTES,
     MAX_LINE_BYTES,
     PROTOCOL,
@@ -44,7 +44,7 @@ from bench.gate.protocol import (
     encode,
     read_answer,
 )
-from bench.report.markdown import clean_text
+from assay.bench.report.markdown import clean_text
 
 A = TypeVar("A", bound=Answer)
 SHORTEST = 1e-8  # s; no epoch ends sooner
@@ -86,7 +86,7 @@ class TimedRound:
 
     seconds: float  # from the request to the answer
     waited: float | None  # of these, how long others had the core; None where the kernel does not say
-    samples: int  # the worker's own word, which `bench.gate.samples` checks
+    samples: int  # the worker's own word, which `assay.bench.gate.samples` checks
     standing: Standing | None  # of the worker, when it had answered
 
 

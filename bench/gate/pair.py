@@ -11,15 +11,15 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TypeVar
 
-from bench.case import Outcome, Quantity
-from bench.gate.line import MAX_REASON, FaultKind, Line, TimedRound, WorkerFault
-from bench.gate.protocol import Open, Opened, Scored, Warm, Warmed
-from bench.gate.reference import Source
-from bench.gate.samples import check_samples, check_weights
-from bench.gate.statistics import value_pair
-from bench.profiles import Profile
-from bench.record import Comparability
-from bench.report.markdown import clean_text
+from assay.bench.case import Outcome, Quantity
+from assay.bench.gate.line import MAX_REASON, FaultKind, Line, TimedRound, WorkerFault
+from assay.bench.gate.protocol import Open, Opened, Scored, Warm, Warmed
+from assay.bench.gate.reference import Source
+from assay.bench.gate.samples import check_samples, check_weights
+from assay.bench.gate.statistics import value_pair
+from assay.bench.profiles import Profile
+from assay.bench.record import Comparability
+from assay.bench.report.markdown import clean_text
 
 S = TypeVar("S")
 T = TypeVar("T")

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from bench.gate.kernel import Standing, Usage, find_tree, read_standing, read_usage
+from assay.bench.gate.kernel import Standing, Usage, find_tree, read_standing, read_usage
 
 
 class Pipe(Protocol):

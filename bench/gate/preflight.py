@@ -9,10 +9,10 @@ from pathlib import Path
 
 import torch
 
-from bench.case import ExitCode, UsageError
-from bench.measure.fitness import check_fitness, check_load
-from bench.measure.load import read_load
-from bench.profiles import Profile
+from assay.bench.case import ExitCode, UsageError
+from assay.bench.measure.fitness import check_fitness, check_load
+from assay.bench.measure.load import read_load
+from assay.bench.profiles import Profile
 
 ROOT = Path(__file__).resolve().parents[2]
 

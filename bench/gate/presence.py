@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from bench.case import Outcome, Quantity
-from bench.gate.line import FaultKind, WorkerFault
-from bench.gate.pair import A, B, SideName
-from bench.gate.verdict import Finding, FindingKind, GateVerdict
+from assay.bench.case import Outcome, Quantity
+from assay.bench.gate.line import FaultKind, WorkerFault
+from assay.bench.gate.pair import A, B, SideName
+from assay.bench.gate.verdict import Finding, FindingKind, GateVerdict
 
 OWN_HARNESS = (
     "the candidate's bench/ differs from the reference's, which ran it, so that its models may want what only its own has; merge the change of"

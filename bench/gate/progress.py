@@ -9,7 +9,7 @@ from typing import Self
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from bench.display import errors
+from assay.bench.display import errors
 
 NAME_WIDTH = 24  # of a case in the line, which is to fit 80 columns
 
@@ -55,7 +55,7 @@ def describe_values(values: Sequence[float]) -> str:
 
     import numpy as np
 
-    from bench.gate.statistics import SCREEN, estimate, needed_pairs
+    from assay.bench.gate.statistics import SCREEN, estimate, needed_pairs
 
     if len(values) < needed_pairs(SCREEN.alpha):
         return f"{100 * math.expm1(float(np.median(values))):+.1f} %"

@@ -12,8 +12,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from bench.case import Outcome, Preset, Quantity
-from bench.record import Comparability
+from assay.bench.case import Outcome, Preset, Quantity
+from assay.bench.record import Comparability
 
 PROTOCOL = 2
 MAX_LINE_BYTES = 16 << 20

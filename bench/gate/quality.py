@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bench.case import Quantity
-from bench.gate.protocol import Scored
-from bench.gate.statistics import CONFIRM, MARGIN, Estimate, estimate, needed_pairs
-from bench.gate.verdict import RATIO, Finding, FindingKind, GateVerdict
+from assay.bench.case import Quantity
+from assay.bench.gate.protocol import Scored
+from assay.bench.gate.statistics import CONFIRM, MARGIN, Estimate, estimate, needed_pairs
+from assay.bench.gate.verdict import RATIO, Finding, FindingKind, GateVerdict
 
 QUALITY_MARGIN = 0.01
 """A candidate within 1 % of the reference's metric is not inferior. MLPerf Inference asks for 99 % of the reference's quality likewise."""

@@ -15,12 +15,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from bench.case import UsageError
-from bench.gate.pipe import Pipe, ProcessPipe
-from bench.gate.verdict import Side
-from bench.measure.machine import identify_environment
+from assay.bench.case import UsageError
+from assay.bench.gate.pipe import Pipe, ProcessPipe
+from assay.bench.gate.verdict import Side
+from assay.bench.measure.machine import identify_environment
 
-WORKER = ("-m", "bench.gate.start")
+WORKER = ("-m", "assay.bench.gate.start")
 JUDGED = ("models", "datasets")  # what comes from a side; bench/ is the reference's
 ROOMS = ("bench", "models", "datasets", "docker/cpu/requirements.txt")  # what decides how a checkout behaves
 SPINNING = {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"}  # how long threads without work keep a core, which here is the other side's
@@ -134,7 +134,7 @@ def identify_pinnable(name: str, root: Path) -> str:
 
 
 def _open_image(name: str, *, gpu: bool) -> Source:
-    from bench.gate.container import open_image
+    from assay.bench.gate.container import open_image
 
     try:
         return open_image(name, gpu=gpu)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from xml.etree import ElementTree as ET
 
-from bench.case import Quantity
-from bench.gate.verdict import Finding, GateReport, GateVerdict
-from bench.numbers import format_interval
-from bench.report.markdown import clean_text, escape_text, format_table
+from assay.bench.case import Quantity
+from assay.bench.gate.verdict import Finding, GateReport, GateVerdict
+from assay.bench.numbers import format_interval
+from assay.bench.report.markdown import clean_text, escape_text, format_table
 
 MARKER = "<!-- assay-gate -->"
 """First line of the comment; whoever posts it looks for the comment that starts with it and replaces that one."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
-from bench.case import Outcome, Preset, UsageError
-from bench.gate.line import Line, WorkerFault
-from bench.gate.pair import A, B, PairFault, PairPlan, SideName, start_line
-from bench.gate.presence import judge_faults, judge_presence
-from bench.gate.protocol import ListCases
-from bench.gate.verdict import EVERY_CASE, Finding
+from assay.bench.case import Outcome, Preset, UsageError
+from assay.bench.gate.line import Line, WorkerFault
+from assay.bench.gate.pair import A, B, PairFault, PairPlan, SideName, start_line
+from assay.bench.gate.presence import judge_faults, judge_presence
+from assay.bench.gate.protocol import ListCases
+from assay.bench.gate.verdict import EVERY_CASE, Finding
 
 
 @dataclass(slots=True)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from bench.case import Phase
-from bench.gate.line import FaultKind, TimedRound, WorkerFault
-from bench.gate.protocol import Opened
+from assay.bench.case import Phase
+from assay.bench.gate.line import FaultKind, TimedRound, WorkerFault
+from assay.bench.gate.protocol import Opened
 
 FOLDED = 1  # samples: a step takes one more where an epoch's last batch would be a single row, and the sides reach that at different times
 

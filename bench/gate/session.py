@@ -12,19 +12,19 @@ from typing import Protocol
 
 import torch
 
-from bench.case import Outcome, Phase, Preset, UsageError
-from bench.gate.footprint import Peaks, judge_memory
-from bench.gate.line import FaultKind, WorkerFault
-from bench.gate.pair import A, B, DoNotFit, Mismatch, Pair, PairFault, PairPlan, SideName, TreatedUnlike, measure_pair, score_pair
-from bench.gate.preflight import find_machine_faults, note_load
-from bench.gate.presence import judge_faults, judge_mismatch
-from bench.gate.protocol import Opened, Scored
-from bench.gate.quality import Metric, judge_groups, judge_omission, judge_seeds, judge_time_to_quality
-from bench.gate.roster import call_roster
-from bench.gate.statistics import CONFIRM, SCREEN, NotARatio, Stage, TooFewPairs, needed_pairs
-from bench.gate.verdict import Finding, FindingKind, GateReport, GateVerdict, Values, decide, distrust, looks_slower, refuse_all
-from bench.measure.machine import identify_machine
-from bench.profiles import Profile
+from assay.bench.case import Outcome, Phase, Preset, UsageError
+from assay.bench.gate.footprint import Peaks, judge_memory
+from assay.bench.gate.line import FaultKind, WorkerFault
+from assay.bench.gate.pair import A, B, DoNotFit, Mismatch, Pair, PairFault, PairPlan, SideName, TreatedUnlike, measure_pair, score_pair
+from assay.bench.gate.preflight import find_machine_faults, note_load
+from assay.bench.gate.presence import judge_faults, judge_mismatch
+from assay.bench.gate.protocol import Opened, Scored
+from assay.bench.gate.quality import Metric, judge_groups, judge_omission, judge_seeds, judge_time_to_quality
+from assay.bench.gate.roster import call_roster
+from assay.bench.gate.statistics import CONFIRM, SCREEN, NotARatio, Stage, TooFewPairs, needed_pairs
+from assay.bench.gate.verdict import Finding, FindingKind, GateReport, GateVerdict, Values, decide, distrust, looks_slower, refuse_all
+from assay.bench.measure.machine import identify_machine
+from assay.bench.profiles import Profile
 
 FAULTS_ALLOWED = 1  # of each side and case: a launch that fails once is repeated, one that fails twice is a finding
 MIN_SEEDS = needed_pairs(CONFIRM.alpha)

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from bench.case import Quantity, UsageError
-from bench.gate.history import AcceptEntry, Entry, RunEntry
-from bench.gate.statistics import FLOOR
-from bench.selection import compile_selection
+from assay.bench.case import Quantity, UsageError
+from assay.bench.gate.history import AcceptEntry, Entry, RunEntry
+from assay.bench.gate.statistics import FLOOR
+from assay.bench.selection import compile_selection
 
 ALPHA = 0.05  # share of unchanging series in which a mark appears
 PERMUTATIONS = 999

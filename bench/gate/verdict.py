@@ -12,10 +12,23 @@ from typing import Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from bench.case import ExitCode, Quantity
-from bench.documents import read_document
-from bench.gate.statistics import CONFIRM, FLOOR, MARGIN, POWER, SCREEN, Estimate, NotARatio, TooFewPairs, check_pairs, choose_alphas, estimate, estimate_cases
-from bench.record import Machine
+from assay.bench.case import ExitCode, Quantity
+from assay.bench.documents import read_document
+from assay.bench.gate.statistics import (
+    CONFIRM,
+    FLOOR,
+    MARGIN,
+    POWER,
+    SCREEN,
+    Estimate,
+    NotARatio,
+    TooFewPairs,
+    check_pairs,
+    choose_alphas,
+    estimate,
+    estimate_cases,
+)
+from assay.bench.record import Machine
 
 MAX_FINDINGS = 50_000
 MAX_REPORT_BYTES = 64 << 20

@@ -18,9 +18,9 @@ import psutil
 import torch
 from platformdirs import user_cache_path
 
-from bench.case import Case, Outcome, Phase, Unsupported, UsageError
-from bench.comparability import choose_threads, compare_key
-from bench.gate.protocol import (
+from assay.bench.case import Case, Outcome, Phase, Unsupported, UsageError
+from assay.bench.comparability import choose_threads, compare_key
+from assay.bench.gate.protocol import (
     PROTOCOL,
     Alive,
     Answer,
@@ -45,16 +45,23 @@ from bench.gate.protocol import (
     encode,
     read_request,
 )
-from bench.measure.clock import plan_rounds, run_round
-from bench.measure.machine import identify_environment, identify_machine
-from bench.measure.memory import measure_gpu_memory, measure_resident_peak, read_allocator_peaks, read_reserved, reset_allocator_peaks, reset_resident_peak
-from bench.measure.precision import require_precision
-from bench.profiles import load_profile
-from bench.registry import get_variant, get_workload, select_cases
-from bench.torch21 import adapt_torch
-from datasets.card import DataError
-from models.metrics import keep_draws, percentile_interval
-from models.workload import Resources, Session
+from assay.bench.measure.clock import plan_rounds, run_round
+from assay.bench.measure.machine import identify_environment, identify_machine
+from assay.bench.measure.memory import (
+    measure_gpu_memory,
+    measure_resident_peak,
+    read_allocator_peaks,
+    read_reserved,
+    reset_allocator_peaks,
+    reset_resident_peak,
+)
+from assay.bench.measure.precision import require_precision
+from assay.bench.profiles import load_profile
+from assay.bench.registry import get_variant, get_workload, select_cases
+from assay.bench.torch21 import adapt_torch
+from assay.datasets.card import DataError
+from assay.models.metrics import keep_draws, percentile_interval
+from assay.models.workload import Resources, Session
 
 adapt_torch()
 

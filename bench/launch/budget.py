@@ -17,18 +17,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 
-from bench.case import Case, Division, UsageError
-from bench.claims import CHECKOUT, find_claims, load_claims
-from bench.index import read_ledger
-from bench.launch.campaign import Conditions, chain_cases, find_finished, name_log
-from bench.launch.estimates import Estimate, History
-from bench.launch.stations import find_run
-from bench.launch.worth import Rating, Worth, rate_cases
-from bench.measure.machine import identify_machine
-from bench.record import Record
-from bench.registry import get_workload
-from bench.store import RunStore
-from datasets.card import DataError, DatasetIdentity
+from assay.bench.case import Case, Division, UsageError
+from assay.bench.claims import CHECKOUT, find_claims, load_claims
+from assay.bench.index import read_ledger
+from assay.bench.launch.campaign import Conditions, chain_cases, find_finished, name_log
+from assay.bench.launch.estimates import Estimate, History
+from assay.bench.launch.stations import find_run
+from assay.bench.launch.worth import Rating, Worth, rate_cases
+from assay.bench.measure.machine import identify_machine
+from assay.bench.record import Record
+from assay.bench.registry import get_workload
+from assay.bench.store import RunStore
+from assay.datasets.card import DataError, DatasetIdentity
 
 _UNITS = {"s": 1, "m": 60, "h": 3600}
 

@@ -14,16 +14,16 @@ from typing import Protocol
 
 import torch
 
-from bench.case import Case, ExitCode, Outcome, Phase, Unsupported
-from bench.comparability import choose_threads, compare_key, foresee
-from bench.launch.local import POLL_SECONDS, Contact, Ending, Limits
-from bench.measure.precision import require_precision
-from bench.plugin import BAD_INPUT
-from bench.profiles import Profile
-from bench.record import CaseFields, Environment, Machine, Record
-from bench.registry import get_variant, get_workload
-from bench.store import RunStore, read_record
-from datasets.card import DataError
+from assay.bench.case import Case, ExitCode, Outcome, Phase, Unsupported
+from assay.bench.comparability import choose_threads, compare_key, foresee
+from assay.bench.launch.local import POLL_SECONDS, Contact, Ending, Limits
+from assay.bench.measure.precision import require_precision
+from assay.bench.plugin import BAD_INPUT
+from assay.bench.profiles import Profile
+from assay.bench.record import CaseFields, Environment, Machine, Record
+from assay.bench.registry import get_variant, get_workload
+from assay.bench.store import RunStore, read_record
+from assay.datasets.card import DataError
 
 FINAL = (Outcome.OK, Outcome.UNSUPPORTED)  # what --resume does not try again
 
@@ -70,7 +70,7 @@ class Launcher(Protocol):
     def launch(self, case: Case, options: Sequence[str], limits: Limits, log: Path, contact: Contact) -> Ending:
         """Runs one case to its end, or until `contact.stop` is set. Nothing of the case is left when this returns, however it returns.
 
-        options: pytest options of bench.plugin.
+        options: pytest options of assay.bench.plugin.
         """
 
 

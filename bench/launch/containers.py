@@ -17,7 +17,7 @@ from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 from docker.models.containers import Container
 from docker.types import DeviceRequest, LogConfig, Mount
 
-from bench.case import UsageError
+from assay.bench.case import UsageError
 
 PYTHON = "/opt/assay/bin/python"
 RESULTS, DATA, CACHE, HARNESS = "/assay/results", "/data", "/cache", "/assay/bench"

@@ -6,9 +6,9 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from bench.case import UsageError
-from bench.documents import write_whole
-from bench.launch.containers import Image
+from assay.bench.case import UsageError
+from assay.bench.documents import write_whole
+from assay.bench.launch.containers import Image
 
 DIGESTS = "images.toml"
 EXPLANATION = "# Digest of each image that made records here; another one is refused until told --allow-new-image."

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from docker.utils.socket import STDOUT, frames_iter
 
-from bench.case import Case, ExitCode, Outcome, UsageError
-from bench.launch.containers import DATA, FAULTS, RESULTS, CannotStart, Containers, Image, Running, explain_fault, remove_container, write_input
-from bench.launch.local import INTERRUPTED, POLL_SECONDS, Contact, Ending, Limits, explain_exit, find_overrun
-from bench.measure.fitness import Finding, NotFit
-from bench.plugin import MARK
-from bench.profiles import Profile, load_profile
-from bench.record import Environment, Machine
+from assay.bench.case import Case, ExitCode, Outcome, UsageError
+from assay.bench.launch.containers import DATA, FAULTS, RESULTS, CannotStart, Containers, Image, Running, explain_fault, remove_container, write_input
+from assay.bench.launch.local import INTERRUPTED, POLL_SECONDS, Contact, Ending, Limits, explain_exit, find_overrun
+from assay.bench.measure.fitness import Finding, NotFit
+from assay.bench.plugin import MARK
+from assay.bench.profiles import Profile, load_profile
+from assay.bench.record import Environment, Machine
 
 if TYPE_CHECKING:
     import torch
@@ -91,7 +91,7 @@ def _refuse(image: Image, message: str, remedy: str) -> NotFit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DockerLauncher:
-    """Runs cases in containers. See bench.launch.campaign.Launcher."""
+    """Runs cases in containers. See assay.bench.launch.campaign.Launcher."""
 
     containers: Containers
     run: Path

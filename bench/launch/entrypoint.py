@@ -13,12 +13,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from bench.case import ExitCode, UsageError
-from bench.profiles import Profile, detect_profile, load_profile, match_gpu
+from assay.bench.case import ExitCode, UsageError
+from assay.bench.profiles import Profile, detect_profile, load_profile, match_gpu
 
 if TYPE_CHECKING:
-    from bench.measure.board import Board
-    from bench.measure.fitness import Finding
+    from assay.bench.measure.board import Board
+    from assay.bench.measure.fitness import Finding
 
 DATA = Path("/data")
 RESULTS = Path("results")
@@ -26,8 +26,8 @@ RESULTS = Path("results")
 
 def main(arguments: Sequence[str]) -> NoReturn:
     """Exits when the machine is not fit or the container is used wrongly; otherwise this process becomes `bench run`."""
-    from bench.display import errors, print_refusals
-    from bench.measure.fitness import NotFit
+    from assay.bench.display import errors, print_refusals
+    from assay.bench.measure.fitness import NotFit
 
     try:
         options = [*choose_options(os.environ, arguments), *find_data(DATA, os.environ)]
@@ -45,8 +45,8 @@ def choose_options(variables: Mapping[str, str], arguments: Sequence[str]) -> li
     """--profile and --preset as the service says, once the doctor has agreed. Raises NotFit with every refusal, UsageError for a foreign --profile."""
     import torch
 
-    from bench.display import errors
-    from bench.measure.fitness import NotFit, check_fitness
+    from assay.bench.display import errors
+    from assay.bench.measure.fitness import NotFit, check_fitness
 
     if any(argument.partition("=")[0] == "--profile" for argument in arguments):
         raise UsageError("--profile is the service's to set: run the service of that GPU; `docker compose config --services` lists them")
@@ -75,7 +75,7 @@ def find_data(folder: Path, variables: Mapping[str, str]) -> list[str]:
 
 def _choose_profile(names: str) -> Profile:
     """The service's profile; of several, the one that the GPU has. Raises NotFit for a GPU of another class."""
-    from bench.measure.fitness import Finding, NotFit
+    from assay.bench.measure.fitness import Finding, NotFit
 
     profiles = [load_profile(name) for name in names.split(",") if name]
     if not profiles:
@@ -93,8 +93,8 @@ def _choose_profile(names: str) -> Profile:
 def _find_board() -> Board | None:
     import torch
 
-    from bench.measure.device import find_uuid
-    from bench.measure.nvml import query_board
+    from assay.bench.measure.device import find_uuid
+    from assay.bench.measure.nvml import query_board
 
     board = query_board(find_uuid(torch.device("cuda")))
     return None if isinstance(board, str) else board

@@ -8,13 +8,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from bench.case import Case, Outcome, Phase, Preset, Unsupported
-from bench.index import age
-from bench.measure.precision import require_precision
-from bench.profiles import Profile
-from bench.record import Record
-from bench.registry import get_variant, get_workload
-from datasets.card import DatasetIdentity
+from assay.bench.case import Case, Outcome, Phase, Preset, Unsupported
+from assay.bench.index import age
+from assay.bench.measure.precision import require_precision
+from assay.bench.profiles import Profile
+from assay.bench.record import Record
+from assay.bench.registry import get_variant, get_workload
+from assay.datasets.card import DatasetIdentity
 
 _COMPLETE = (Outcome.OK, Outcome.INVALID)  # the case did all of its work
 

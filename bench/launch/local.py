@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from bench.case import Case, Outcome
+from assay.bench.case import Case, Outcome
 
 if TYPE_CHECKING:
     import torch
 
-    from bench.record import Environment, Machine
+    from assay.bench.record import Environment, Machine
 
 ROOT = Path(__file__).resolve().parents[2]
 POLL_SECONDS = 0.25
@@ -67,7 +67,7 @@ class Contact:
 
 @dataclass(frozen=True, slots=True)
 class LocalLauncher:
-    """Runs cases as processes of this machine. See bench.launch.campaign.Launcher."""
+    """Runs cases as processes of this machine. See assay.bench.launch.campaign.Launcher."""
 
     run: Path
     data: Path | None
@@ -79,7 +79,7 @@ class LocalLauncher:
         return [f"--assay-run={self.run.resolve()}", *data]
 
     def identify(self, device: torch.device) -> tuple[Machine, Environment]:
-        from bench.measure.machine import identify_environment, identify_machine
+        from assay.bench.measure.machine import identify_environment, identify_machine
 
         return identify_machine(device), identify_environment(ROOT, self.command)
 
@@ -88,7 +88,7 @@ class LocalLauncher:
 
 
 def run_case(case: Case, options: Sequence[str], limits: Limits, log: Path, contact: Contact) -> Ending:
-    """Runs one case to its end, or until `contact.stop` is set. `options` are pytest options of bench.plugin.
+    """Runs one case to its end, or until `contact.stop` is set. `options` are pytest options of assay.bench.plugin.
 
     The case's process group is gone when this returns, however it returns.
     """

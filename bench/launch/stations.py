@@ -9,14 +9,14 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.case import UsageError
-from bench.launch.local import LocalLauncher
-from bench.profiles import Profile, detect_profile, load_profile
+from assay.bench.case import UsageError
+from assay.bench.launch.local import LocalLauncher
+from assay.bench.profiles import Profile, detect_profile, load_profile
 
 if TYPE_CHECKING:
-    from bench.launch.campaign import Launcher
-    from bench.launch.containers import Containers
-    from bench.launch.docker import Examination
+    from assay.bench.launch.campaign import Launcher
+    from assay.bench.launch.containers import Containers
+    from assay.bench.launch.docker import Examination
 
 
 class Engine(StrEnum):
@@ -57,7 +57,7 @@ class Station:
         examined = self.examination
         if self.containers is None or examined is None:
             return LocalLauncher(run, self.wish.data, self.wish.command)
-        from bench.launch.docker import DockerLauncher
+        from assay.bench.launch.docker import DockerLauncher
 
         environment = examined.environment.model_copy(update={"command": self.wish.command})
         return DockerLauncher(containers=self.containers, run=run, machine=examined.machine, environment=environment)
@@ -76,7 +76,7 @@ def open_stations(wish: Wish) -> list[Station]:
             raise UsageError(f"{option} goes with --engine docker only; on this machine choose a GPU with CUDA_VISIBLE_DEVICES")
     profile = load_profile(wish.profile) if wish.profile else detect_profile()
     if profile.device != "cpu" and not wish.emulated:
-        from bench.measure.fitness import require_machine  # which imports torch
+        from assay.bench.measure.fitness import require_machine  # which imports torch
 
         _create_folder(wish.results)
         require_machine(profile, wish.results)
@@ -84,9 +84,9 @@ def open_stations(wish: Wish) -> list[Station]:
 
 
 def _open_images(wish: Wish) -> list[Station]:
-    from bench.launch.containers import Containers, connect, find_image, sweep_orphans
-    from bench.launch.digests import check_digest, keep_digests, read_digests
-    from bench.launch.docker import examine
+    from assay.bench.launch.containers import Containers, connect, find_image, sweep_orphans
+    from assay.bench.launch.digests import check_digest, keep_digests, read_digests
+    from assay.bench.launch.docker import examine
 
     names = wish.images or (["cpu"] if _choose_gpu(wish, "assay:cpu") is None else ["cuda"])
     client = connect()

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import IntEnum
 
-from bench.case import Case, ClaimVerdict, Outcome, Unsupported
-from bench.claims import Claim, Claims
-from bench.judgement import can_decide, judge
-from bench.launch.estimates import History
-from bench.measure.precision import require_precision
-from bench.record import CaseFields, Dataset, Machine, Record
-from bench.registry import get_variant, get_workload
+from assay.bench.case import Case, ClaimVerdict, Outcome, Unsupported
+from assay.bench.claims import Claim, Claims
+from assay.bench.judgement import can_decide, judge
+from assay.bench.launch.estimates import History
+from assay.bench.measure.precision import require_precision
+from assay.bench.record import CaseFields, Dataset, Machine, Record
+from assay.bench.registry import get_variant, get_workload
 
 _UNDECIDED = (ClaimVerdict.NOT_RUN, ClaimVerdict.NOT_COMPARABLE)
 _SEEN_ELSEWHERE = ("dataset", "variant", "gpu", "phase")  # conditions that are known of a case without any record

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import torch
 
-from bench.case import Precision
-from bench.measure.clock import synchronise
+from assay.bench.case import Precision
+from assay.bench.measure.clock import synchronise
 
 SECONDS = 1.0  # each product and the copy
 DTYPES = {Precision.BF16: torch.bfloat16, Precision.FP16: torch.float16, Precision.FP32: torch.float32}

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
-from bench.case import Quantity
+from assay.bench.case import Quantity
 
 Clock = Callable[[], float]
 """Monotonic seconds."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from bench.case import Quantity
-from bench.measure.board import SampledWindow
+from assay.bench.case import Quantity
+from assay.bench.measure.board import SampledWindow
 
 MIN_SECONDS = 5.0  # the counter moves in steps: a step of 0.1 s is 2 % of such a window
 

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import torch
 
-from bench.case import Precision, UsageError
-from bench.measure.board import POWER_BRAKE, THERMAL, Board, BoardState, find_strangers
-from bench.measure.calibration import DTYPES, calibrate_device
-from bench.measure.device import find_uuid
-from bench.measure.load import Load, read_load
-from bench.measure.nvml import query_board
-from bench.measure.precision import choose_precision
-from bench.profiles import Figure, Profile, match_gpu
+from assay.bench.case import Precision, UsageError
+from assay.bench.measure.board import POWER_BRAKE, THERMAL, Board, BoardState, find_strangers
+from assay.bench.measure.calibration import DTYPES, calibrate_device
+from assay.bench.measure.device import find_uuid
+from assay.bench.measure.load import Load, read_load
+from assay.bench.measure.nvml import query_board
+from assay.bench.measure.precision import choose_precision
+from assay.bench.profiles import Figure, Profile, match_gpu
 
 FREE_SHARE = 0.9  # of the GPU's memory; what a desktop takes of a large board stays below the rest
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  # its size is read, nothing is written

@@ -8,9 +8,9 @@ from dataclasses import replace
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from bench.case import Precision, Quantity
-from bench.measure.traffic import TrafficCounter
-from bench.profiles import Profile
+from assay.bench.case import Precision, Quantity
+from assay.bench.measure.traffic import TrafficCounter
+from assay.bench.profiles import Profile
 
 MOST_COUNTS = 3  # steps counted in search of one that has at least the mean samples: an epoch's short batches do not come in a row
 

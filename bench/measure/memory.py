@@ -9,8 +9,8 @@ from pathlib import Path
 
 import torch
 
-from bench.case import Quantity
-from bench.measure.board import SampledWindow
+from assay.bench.case import Quantity
+from assay.bench.measure.board import SampledWindow
 
 CLEAR_REFS = Path("/proc/self/clear_refs")
 STATUS = Path("/proc/self/status")

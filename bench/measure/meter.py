@@ -10,12 +10,12 @@ from typing import Self
 
 import torch
 
-from bench.case import Quantity
-from bench.measure.board import SampledWindow, find_faults
-from bench.measure.clock import synchronise
-from bench.measure.device import find_uuid
-from bench.measure.energy import measure_energy
-from bench.measure.memory import (
+from assay.bench.case import Quantity
+from assay.bench.measure.board import SampledWindow, find_faults
+from assay.bench.measure.clock import synchronise
+from assay.bench.measure.device import find_uuid
+from assay.bench.measure.energy import measure_energy
+from assay.bench.measure.memory import (
     AllocatorPeaks,
     find_memory_fault,
     measure_gpu_memory,
@@ -25,7 +25,7 @@ from bench.measure.memory import (
     reset_allocator_peaks,
     reset_resident_peak,
 )
-from bench.measure.nvml import Sampler
+from assay.bench.measure.nvml import Sampler
 
 
 class Window:

@@ -1,4 +1,4 @@
-"""Talks to the process that watches a GPU (bench.measure.sampler): a GPU's description, and windows of samples.
+"""Talks to the process that watches a GPU (assay.bench.measure.sampler): a GPU's description, and windows of samples.
 
 Nothing here raises or waits without end because of a GPU, a driver or a dead sampler: what could not be had is a reason.
 Works without torch, so that it can be used and tested where torch has no CUDA.
@@ -18,8 +18,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from bench.case import Quantity
-from bench.measure.board import Board, SampledWindow
+from assay.bench.case import Quantity
+from assay.bench.measure.board import Board, SampledWindow
 
 ROOT = Path(__file__).resolve().parents[2]
 PERIOD = 0.02  # seconds between two memory readings
@@ -45,7 +45,7 @@ class Sampler:
         self.lost: str | None = None
         self._answer_seconds = answer_seconds
         self._buffer = b""
-        command = [sys.executable, "-m", "bench.measure.sampler", str(os.getpid()), gpu or "", str(period), str(idle_seconds)]
+        command = [sys.executable, "-m", "assay.bench.measure.sampler", str(os.getpid()), gpu or "", str(period), str(idle_seconds)]
         self._process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
         try:
             hello = self._receive(START_SECONDS + idle_seconds)

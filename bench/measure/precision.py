@@ -7,11 +7,11 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.case import Case, Division, Precision, Unsupported
-from bench.profiles import Profile
+from assay.bench.case import Case, Division, Precision, Unsupported
+from assay.bench.profiles import Profile
 
 if TYPE_CHECKING:
-    from models.workload import Variant
+    from assay.models.workload import Variant
 
 CPU_INFO = Path("/proc/cpuinfo")
 MARGIN = 1.2  # times as fast as float32 must bfloat16 be where it was measured, so that noise does not choose
@@ -55,7 +55,7 @@ def _ask_cpu(cpu_info: Path) -> tuple[Precision, str]:
         return Precision.FP32, "the CPU multiplies bfloat16 in software, which is slower than float32"
     import torch
 
-    from bench.measure.calibration import time_product
+    from assay.bench.measure.calibration import time_product
 
     # a system that does not list its CPU's units: what they reach decides
     reached = {precision: time_product(torch.device("cpu"), precision) for precision in (Precision.BF16, Precision.FP32)}

@@ -1,4 +1,4 @@
-"""The process that watches one GPU through NVML while a case runs in another one. Started by bench.measure.nvml.
+"""The process that watches one GPU through NVML while a case runs in another one. Started by assay.bench.measure.nvml.
 
 A process of its own shares no interpreter lock with the case, so no sample waits for it, and one GPU lost or one driver
 call stuck takes no case with it. It imports pynvml and the standard library only and holds no CUDA context.

@@ -14,7 +14,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from bench.case import Case, Division, Precision, Preset, UsageError
+from assay.bench.case import Case, Division, Precision, Preset, UsageError
 
 FOLDER = Path(__file__).parent
 
@@ -106,7 +106,7 @@ def detect_profile() -> Profile:
     # a second to import, and most of what loads profiles does without
     import torch
 
-    from bench.measure.nvml import query_board
+    from assay.bench.measure.nvml import query_board
 
     if torch.cuda.is_available():
         return match_gpu(torch.cuda.get_device_name(0))

@@ -5,16 +5,16 @@ from __future__ import annotations
 from importlib.util import find_spec
 from pathlib import Path
 
-from bench.case import UsageError
-from bench.claims import find_claims, load_claims
-from bench.documents import write_whole
-from bench.exchange.imports import read_imports
-from bench.index import Ledger, read_ledger
-from bench.judgement import judge
-from bench.report.claims_page import render_claims
-from bench.report.fits import compare_fits
-from bench.report.leaderboard import render_leaderboard
-from bench.report.page import read_history, render_page
+from assay.bench.case import UsageError
+from assay.bench.claims import find_claims, load_claims
+from assay.bench.documents import write_whole
+from assay.bench.exchange.imports import read_imports
+from assay.bench.index import Ledger, read_ledger
+from assay.bench.judgement import judge
+from assay.bench.report.claims_page import render_claims
+from assay.bench.report.fits import compare_fits
+from assay.bench.report.leaderboard import render_leaderboard
+from assay.bench.report.page import read_history, render_page
 
 
 def write_pages(results: Path, ledger: Ledger | None = None, page: Path | None = None) -> list[Path]:

@@ -6,14 +6,14 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
-from bench.case import ClaimVerdict
-from bench.claims import ClaimKind
-from bench.conditions import name_device
-from bench.judgement import Judgement
-from bench.numbers import format_documented, format_interval
-from bench.report.fits import Cell, FitRow
-from bench.report.markdown import LINE_LENGTH, escape_text, format_table, link_record, render_template
-from bench.report.paraphrase import paraphrase
+from assay.bench.case import ClaimVerdict
+from assay.bench.claims import ClaimKind
+from assay.bench.conditions import name_device
+from assay.bench.judgement import Judgement
+from assay.bench.numbers import format_documented, format_interval
+from assay.bench.report.fits import Cell, FitRow
+from assay.bench.report.markdown import LINE_LENGTH, escape_text, format_table, link_record, render_template
+from assay.bench.report.paraphrase import paraphrase
 
 COLUMNS = ("claim", "metric", "documented", "measured", "verdict")
 

@@ -6,8 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from bench.record import Record
-from bench.report.markdown import clean_text
+from assay.bench.record import Record
+from assay.bench.report.markdown import clean_text
 
 
 class Data(NamedTuple):

@@ -6,13 +6,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bench.case import ClaimVerdict, Outcome, Phase, Preset
-from bench.claims import Claims, Fit
-from bench.conditions import matches_device, name_device
-from bench.index import age
-from bench.numbers import format_number
-from bench.record import Record
-from bench.report.leaderboard import select_latest
+from assay.bench.case import ClaimVerdict, Outcome, Phase, Preset
+from assay.bench.claims import Claims, Fit
+from assay.bench.conditions import matches_device, name_device
+from assay.bench.index import age
+from assay.bench.numbers import format_number
+from assay.bench.record import Record
+from assay.bench.report.leaderboard import select_latest
 
 _SIZED = re.compile(r"(.+)-(\d+)GB")
 _NOMINAL_SHARE = 0.9  # a driver gives a little less than the memory that the name of a card promises

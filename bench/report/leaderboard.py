@@ -10,22 +10,22 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
-from bench.case import ClaimVerdict, Outcome, Phase, Preset, Quantity
-from bench.claims import Claims
-from bench.comparability import is_older
-from bench.conditions import name_device
-from bench.exchange.imports import Imported
-from bench.index import age, identify_row, name_line
-from bench.judgement import Judgement, find_moment, judge
-from bench.numbers import format_documented, format_interval, format_number
-from bench.record import Record
-from bench.registry import load_workloads
-from bench.report.data_names import Data, identify_data
-from bench.report.markdown import LINE_LENGTH, escape_text, format_table, locate_record, render_template
-from bench.report.ranking import Rank, identify_problem, rank_by_quality, spell_problem
+from assay.bench.case import ClaimVerdict, Outcome, Phase, Preset, Quantity
+from assay.bench.claims import Claims
+from assay.bench.comparability import is_older
+from assay.bench.conditions import name_device
+from assay.bench.exchange.imports import Imported
+from assay.bench.index import age, identify_row, name_line
+from assay.bench.judgement import Judgement, find_moment, judge
+from assay.bench.numbers import format_documented, format_interval, format_number
+from assay.bench.record import Record
+from assay.bench.registry import load_workloads
+from assay.bench.report.data_names import Data, identify_data
+from assay.bench.report.markdown import LINE_LENGTH, escape_text, format_table, locate_record, render_template
+from assay.bench.report.ranking import Rank, identify_problem, rank_by_quality, spell_problem
 
 if TYPE_CHECKING:
-    from models.workload import Target, Workload
+    from assay.models.workload import Target, Workload
 
 GB, MB = 1e9, 1e6
 

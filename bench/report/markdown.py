@@ -12,7 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from rich.cells import cell_len
 
-from bench.record import Record
+from assay.bench.record import Record
 
 CELL_LENGTH = 160
 LINE_LENGTH = 400

@@ -8,13 +8,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bench.case import Outcome
-from bench.comparability import is_older
-from bench.index import name_line
-from bench.record import Record
+from assay.bench.case import Outcome
+from assay.bench.comparability import is_older
+from assay.bench.index import name_line
+from assay.bench.record import Record
 
 if TYPE_CHECKING:
-    from models.workload import Target
+    from assay.models.workload import Target
 
 
 PROBLEM = ("split", "targets", "classes", "n_test")

@@ -11,7 +11,7 @@ import vl_convert
 from rich.console import Console
 from rich.progress import track
 
-from bench.case import ExitCode
+from assay.bench.case import ExitCode
 from benchmarks.gate_rig.live import collect_rounds, pool_values, read_sessions
 from benchmarks.gate_rig.noise import MODELS
 from benchmarks.gate_rig.page import plot_rules, render_page

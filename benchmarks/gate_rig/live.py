@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from bench.case import UsageError
-from bench.gate.statistics import SCREEN, value_pair
-from bench.gate.verdict import Finding, FindingKind, GateReport, GateVerdict
+from assay.bench.case import UsageError
+from assay.bench.gate.statistics import SCREEN, value_pair
+from assay.bench.gate.verdict import Finding, FindingKind, GateReport, GateVerdict
 from benchmarks.gate_rig.noise import ROUNDS
 from benchmarks.gate_rig.proof import GATE, Count, Data, count_rules
 

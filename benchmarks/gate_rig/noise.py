@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import lfilter
 
-from bench.gate.statistics import CONFIRM, SCREEN
+from assay.bench.gate.statistics import CONFIRM, SCREEN
 
 Floats = NDArray[np.float64]
 State = Callable[[np.random.Generator, int, int], Floats]

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 from scipy.stats import binomtest
 
-from bench.gate.statistics import CONFIRM, SCREEN
-from bench.gate.verdict import GateVerdict, Values, decide, looks_slower
+from assay.bench.gate.statistics import CONFIRM, SCREEN
+from assay.bench.gate.verdict import GateVerdict, Values, decide, looks_slower
 from benchmarks.gate_rig.noise import MODELS, Noise, Sessions, simulate
 from benchmarks.gate_rig.rules import RULES
 

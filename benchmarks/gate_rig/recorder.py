@@ -11,14 +11,14 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench.case import Preset
-from bench.gate.harness import open_sides
-from bench.gate.pair import A, B, PairPlan
-from bench.gate.progress import GateDisplay
-from bench.gate.session import GateSession, Options
-from bench.gate.verdict import GateReport, GateVerdict
-from bench.measure.machine import identify_environment
-from bench.profiles import load_profile
+from assay.bench.case import Preset
+from assay.bench.gate.harness import open_sides
+from assay.bench.gate.pair import A, B, PairPlan
+from assay.bench.gate.progress import GateDisplay
+from assay.bench.gate.session import GateSession, Options
+from assay.bench.gate.verdict import GateReport, GateVerdict
+from assay.bench.measure.machine import identify_environment
+from assay.bench.profiles import load_profile
 from benchmarks.gate_rig.injection import Change, add_layer, copy_project, slow_down
 from benchmarks.gate_rig.live import Injection, Launches, LiveSession, name_session
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from bench.gate.statistics import SCREEN
-from bench.gate.verdict import GateVerdict
+from assay.bench.gate.statistics import SCREEN
+from assay.bench.gate.verdict import GateVerdict
 from benchmarks.gate_rig.live import LiveSession
 from benchmarks.gate_rig.proof import GATE, Count, Proof
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from bench.case import Phase, Preset
-from models.affinity.declaration import AffinityWorkload
-from models.affinity.recipes import ABLATIONS, V1, V2
-from models.workload import CLOSED_AND_OPEN, Variant
+from assay.bench.case import Phase, Preset
+from assay.models.affinity.declaration import AffinityWorkload
+from assay.models.affinity.recipes import ABLATIONS, V1, V2
+from assay.models.workload import CLOSED_AND_OPEN, Variant
 
 _DOCUMENTED = "the documented random split; rows of one complex are on both sides"
 _BY_COMPLEX = "whole complexes held out: what is left of the score when the test complexes are new"

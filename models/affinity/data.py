@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bench.case import Preset
-from datasets.abag import (
+from assay.bench.case import Preset
+from assay.datasets.abag import (
     ABAG_CSV,
     SKEMPI_CSV,
     SPLIT_FRACTIONS,
@@ -21,11 +21,11 @@ from datasets.abag import (
     read_abag,
     read_skempi,
 )
-from datasets.abag_twin import DOCUMENTED_ROWS, AffinityTwin, identify
-from datasets.card import DatasetCard, DatasetIdentity, MissingData
-from datasets.splits import RowSplit, split_by_group, split_random
-from models.affinity.recipes import AffinityRecipe, FeatureKind, SplitKind
-from models.workload import Resources
+from assay.datasets.abag_twin import DOCUMENTED_ROWS, AffinityTwin, identify
+from assay.datasets.card import DatasetCard, DatasetIdentity, MissingData
+from assay.datasets.splits import RowSplit, split_by_group, split_random
+from assay.models.affinity.recipes import AffinityRecipe, FeatureKind, SplitKind
+from assay.models.workload import Resources
 
 Array = np.ndarray
 TWIN_ROWS = {Preset.SMOKE: 3_000, Preset.STANDARD: 20_000, Preset.SCALE: DOCUMENTED_ROWS}
@@ -103,7 +103,7 @@ def _assemble(table: AffinityTable, split: RowSplit, recipe: AffinityRecipe, res
     if isinstance(table.inputs, np.ndarray):
         features = table.inputs
     else:
-        from datasets.protein_features import extract_features  # here, not above: pulls in scikit-learn, which the twin does not need
+        from assay.datasets.protein_features import extract_features  # here, not above: pulls in scikit-learn, which the twin does not need
 
         features = extract_features(recipe.features, table.inputs, split.train, resources.cache, device=resources.device, progress=resources.progress)
         notes = (*notes, FEATURE_NOTES[recipe.features])

@@ -10,18 +10,18 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
-from bench.case import Case, Quantity
-from datasets.abag import SPLIT_FRACTIONS, SPLIT_SEED
-from datasets.abag_twin import DOCUMENTED_ROWS
-from datasets.card import DatasetIdentity
-from datasets.splits import split_random
-from models.affinity.data import identify_data, open_data
-from models.affinity.networks import AffinityNetwork, count_parameters
-from models.affinity.recipes import AffinityRecipe, find_restarts, resolve
-from models.affinity.scoring import score_affinity
-from models.affinity.task import AffinityTask, make_splits
-from models.training import TrainingSession
-from models.workload import Resources, Target, Variant
+from assay.bench.case import Case, Quantity
+from assay.datasets.abag import SPLIT_FRACTIONS, SPLIT_SEED
+from assay.datasets.abag_twin import DOCUMENTED_ROWS
+from assay.datasets.card import DatasetIdentity
+from assay.datasets.splits import split_random
+from assay.models.affinity.data import identify_data, open_data
+from assay.models.affinity.networks import AffinityNetwork, count_parameters
+from assay.models.affinity.recipes import AffinityRecipe, find_restarts, resolve
+from assay.models.affinity.scoring import score_affinity
+from assay.models.affinity.task import AffinityTask, make_splits
+from assay.models.training import TrainingSession
+from assay.models.workload import Resources, Target, Variant
 
 Array = np.ndarray
 DOCUMENTED_STEPS = 180_900  # 100 epochs of ceil(231,532 / 128)
@@ -29,7 +29,7 @@ DOCUMENTED_STEPS = 180_900  # 100 epochs of ceil(231,532 / 128)
 
 @dataclass(kw_only=True)
 class AffinityWorkload:
-    """Implements models.workload.Workload; `recipes` holds the recipe of each variant."""
+    """Implements assay.models.workload.Workload; `recipes` holds the recipe of each variant."""
 
     name: str
     summary: str

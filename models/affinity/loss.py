@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datasets.abag import BIN_EDGES, BIN_NAMES, assign_bins
+from assay.datasets.abag import BIN_EDGES, BIN_NAMES, assign_bins
 
 Array = np.ndarray
 EXTREMES = ("very_weak", "very_strong")

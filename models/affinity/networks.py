@@ -7,7 +7,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from datasets.abag import FEATURES
+from assay.datasets.abag import FEATURES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

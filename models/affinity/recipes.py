@@ -8,11 +8,11 @@ from typing import Literal
 
 import torch
 
-from bench.case import Case, Division, Preset
-from datasets.abag import BIN_EDGES, SPLIT_FRACTIONS, SPLIT_SEED
-from models.affinity.networks import V1_SHAPE, V2_SHAPE, NetworkShape
-from models.schedule import Schedule
-from models.training import Recipe
+from assay.bench.case import Case, Division, Preset
+from assay.datasets.abag import BIN_EDGES, SPLIT_FRACTIONS, SPLIT_SEED
+from assay.models.affinity.networks import V1_SHAPE, V2_SHAPE, NetworkShape
+from assay.models.schedule import Schedule
+from assay.models.training import Recipe
 
 SplitKind = Literal["random", "by-complex"]
 FeatureKind = Literal["kmer-pca", "esm2-pca"]
@@ -35,7 +35,7 @@ class AffinityRecipe:
     training: Recipe
     split: SplitKind = "random"
     features: FeatureKind = "kmer-pca"  # of sequences; AbAg's own table and the twin bring their features along
-    quick_dropout: bool = False  # masks by models.dropout (open division)
+    quick_dropout: bool = False  # masks by assay.models.dropout (open division)
 
     def to_dict(self) -> dict[str, object]:
         """JSON-ready, with the constants that every affinity recipe shares."""

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from bench.case import Quantity
-from datasets.abag import BIN_EDGES, BIN_NAMES, assign_bins, describe_bin
-from models.metrics import (
+from assay.bench.case import Quantity
+from assay.datasets.abag import BIN_EDGES, BIN_NAMES, assign_bins, describe_bin
+from assay.models.metrics import (
     MIN_GROUPS,
     Metric,
     Undefined,

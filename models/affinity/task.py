@@ -7,14 +7,14 @@ from collections.abc import Mapping
 import numpy as np
 from torch import Tensor, nn
 
-from bench.case import Quantity
-from models.affinity.data import AffinityData, take
-from models.affinity.loss import compute_class_weights, focal_mse, weigh_rows, weighted_mse
-from models.affinity.networks import AffinityNetwork
-from models.affinity.recipes import AffinityRecipe
-from models.affinity.scoring import score_affinity
-from models.dropout import quicken_dropout
-from models.training import Batch, Splits
+from assay.bench.case import Quantity
+from assay.models.affinity.data import AffinityData, take
+from assay.models.affinity.loss import compute_class_weights, focal_mse, weigh_rows, weighted_mse
+from assay.models.affinity.networks import AffinityNetwork
+from assay.models.affinity.recipes import AffinityRecipe
+from assay.models.affinity.scoring import score_affinity
+from assay.models.dropout import quicken_dropout
+from assay.models.training import Batch, Splits
 
 
 class AffinityTask:

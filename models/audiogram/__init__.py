@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from bench.case import Division, Phase, Precision, Preset
-from models.audiogram.declaration import AudiogramWorkload
-from models.audiogram.recipes import RECIPES
-from models.workload import Variant
+from assay.bench.case import Division, Phase, Precision, Preset
+from assay.models.audiogram.declaration import AudiogramWorkload
+from assay.models.audiogram.recipes import RECIPES
+from assay.models.workload import Variant
 
 _LONGER = (Preset.STANDARD, Preset.DOCUMENTED, Preset.SCALE)
 _OPEN_TOO = {Division.CLOSED: (Precision.FP32,), Division.OPEN: (Precision.FP32,)}

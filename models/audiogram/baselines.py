@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from bench.case import Quantity
-from models.audiogram.clustering import SEED, fit_kmeans
-from models.audiogram.quality import Yardstick, judge_clusters
+from assay.bench.case import Quantity
+from assay.models.audiogram.clustering import SEED, fit_kmeans
+from assay.models.audiogram.quality import Yardstick, judge_clusters
 
 Array = np.ndarray
 MIXTURE = {"covariance_type": "tied", "n_init": 3, "random_state": SEED}

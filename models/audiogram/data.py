@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.case import Preset
-from datasets.audiogram_twin import AudiogramTwin, identify
-from datasets.audiograms import FULL_CSV, SAMPLE_CSV, UNION_CSV, MouseTable, Preprocessing, identify_mice, read_mice, split_by_gene
-from datasets.card import DatasetCard, DatasetIdentity, MissingData
-from datasets.splits import RowSplit
-from models.audiogram.quality import measure_agreement
-from models.audiogram.recipes import TWIN_MICE, AudiogramRecipe
+from assay.bench.case import Preset
+from assay.datasets.audiogram_twin import AudiogramTwin, identify
+from assay.datasets.audiograms import FULL_CSV, SAMPLE_CSV, UNION_CSV, MouseTable, Preprocessing, identify_mice, read_mice, split_by_gene
+from assay.datasets.card import DatasetCard, DatasetIdentity, MissingData
+from assay.datasets.splits import RowSplit
+from assay.models.audiogram.quality import measure_agreement
+from assay.models.audiogram.recipes import TWIN_MICE, AudiogramRecipe
 
 Array = np.ndarray
 

@@ -8,21 +8,21 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.case import Case, Quantity
-from datasets.card import DatasetIdentity
-from models.audiogram.data import identify_data, open_data
-from models.audiogram.networks import ContrastiveVae, count_parameters
-from models.audiogram.quality import score_thresholds
-from models.audiogram.recipes import AudiogramRecipe, resolve
-from models.audiogram.session import AudiogramSession
-from models.workload import Resources, Target, Variant
+from assay.bench.case import Case, Quantity
+from assay.datasets.card import DatasetIdentity
+from assay.models.audiogram.data import identify_data, open_data
+from assay.models.audiogram.networks import ContrastiveVae, count_parameters
+from assay.models.audiogram.quality import score_thresholds
+from assay.models.audiogram.recipes import AudiogramRecipe, resolve
+from assay.models.audiogram.session import AudiogramSession
+from assay.models.workload import Resources, Target, Variant
 
 Array = np.ndarray
 
 
 @dataclass(kw_only=True)
 class AudiogramWorkload:
-    """Implements models.workload.Workload; `recipes` holds the recipe of each variant."""
+    """Implements assay.models.workload.Workload; `recipes` holds the recipe of each variant."""
 
     name: str
     summary: str

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bench.case import Quantity
+from assay.bench.case import Quantity
 
 Array = np.ndarray
 FALSE_DISCOVERY_RATE = 0.05

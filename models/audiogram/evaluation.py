@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from bench.case import Quantity
-from models.audiogram.baselines import score_baselines
-from models.audiogram.clustering import Search
-from models.audiogram.data import AudiogramData
-from models.audiogram.networks import Outputs
-from models.audiogram.quality import Yardstick, judge_clusters, score_reconstruction, score_thresholds
-from models.audiogram.recipes import AudiogramRecipe
+from assay.bench.case import Quantity
+from assay.models.audiogram.baselines import score_baselines
+from assay.models.audiogram.clustering import Search
+from assay.models.audiogram.data import AudiogramData
+from assay.models.audiogram.networks import Outputs
+from assay.models.audiogram.quality import Yardstick, judge_clusters, score_reconstruction, score_thresholds
+from assay.models.audiogram.recipes import AudiogramRecipe
 
 Array = np.ndarray
 PARTS = ("train", "validation", "test")

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from datasets.audiograms import COMPONENTS
-from models.audiogram.networks import Outputs
+from assay.datasets.audiograms import COMPONENTS
+from assay.models.audiogram.networks import Outputs
 
 ABR_WEIGHT, METADATA_WEIGHT, PCA_WEIGHT = 2.0, 1.0, 1.5
 KL_WEIGHT, CLUSTER_WEIGHT, CONTRASTIVE_WEIGHT, CONSISTENCY_WEIGHT = 1.0, 1.0, 0.5, 0.3

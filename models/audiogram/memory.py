@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from torch import Tensor
 from torch.autograd.graph import Node, saved_tensors_hooks
 
-from bench.case import Quantity
+from assay.bench.case import Quantity
 
 DOCUMENTED_BYTES = 31.36e9  # where the memory-optimised run ended, out of memory (origin's run 20250619_170021)
 

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from datasets.audiograms import COMPONENTS, FREQUENCIES, Encoding, count_metadata
+from assay.datasets.audiograms import COMPONENTS, FREQUENCIES, Encoding, count_metadata
 
 ABR = len(FREQUENCIES)
 DROPOUT = 0.2

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from bench.case import Quantity
-from datasets.audiograms import FREQUENCIES
-from models.audiogram.clustering import SILHOUETTE_SAMPLE, measure_silhouette
-from models.audiogram.enrichment import score_enrichment
-from models.metrics import Metric, compute_mae, compute_rmse, score_with_intervals
+from assay.bench.case import Quantity
+from assay.datasets.audiograms import FREQUENCIES
+from assay.models.audiogram.clustering import SILHOUETTE_SAMPLE, measure_silhouette
+from assay.models.audiogram.enrichment import score_enrichment
+from assay.models.metrics import Metric, compute_mae, compute_rmse, score_with_intervals
 
 Array = np.ndarray
 SMALLEST_CLUSTER = 0.01  # share of the mice below which a cluster does not count as found

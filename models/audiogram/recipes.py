@@ -6,12 +6,12 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 
-from bench.case import Case, Division, Preset
-from datasets.audiogram_twin import DOCUMENTED_MICE
-from datasets.audiograms import SPLIT_FRACTIONS, SPLIT_SEED
-from models.audiogram import losses
-from models.audiogram.clustering import CANDIDATES, RESTARTS
-from models.audiogram.networks import BASE, LARGE, MEMORY_OPTIMISED, NetworkShape
+from assay.bench.case import Case, Division, Preset
+from assay.datasets.audiogram_twin import DOCUMENTED_MICE
+from assay.datasets.audiograms import SPLIT_FRACTIONS, SPLIT_SEED
+from assay.models.audiogram import losses
+from assay.models.audiogram.clustering import CANDIDATES, RESTARTS
+from assay.models.audiogram.networks import BASE, LARGE, MEMORY_OPTIMISED, NetworkShape
 
 PRETRAIN_EPOCHS, JOINT_EPOCHS = 50, 150
 # scale: two epochs of either stage measure speed and memory; smoke: the fewest epochs that pass through all four stages
@@ -39,7 +39,7 @@ class AudiogramRecipe:
     search_restarts: int = RESTARTS
     mixture_baseline: bool = True
     fused: bool = False  # one kernel for the whole optimiser step (open division)
-    quick_dropout: bool = False  # masks by models.dropout (open division)
+    quick_dropout: bool = False  # masks by assay.models.dropout (open division)
 
     def to_dict(self) -> dict[str, object]:
         """JSON-ready, with the constants that every audiogram recipe shares."""

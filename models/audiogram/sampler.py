@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from datasets.card import DataError
+from assay.datasets.card import DataError
 
 Array = np.ndarray
 

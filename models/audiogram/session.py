@@ -13,12 +13,12 @@ import psutil
 import torch
 from torch import Tensor, nn
 
-from bench.case import Precision, Quantity
-from datasets.card import DataError, DatasetCard
-from models.audiogram.clustering import CANDIDATES, Search, fit_kmeans, search_clusters
-from models.audiogram.data import AudiogramData, Mice
-from models.audiogram.evaluation import PARTS, Judge, report_best, report_search
-from models.audiogram.losses import (
+from assay.bench.case import Precision, Quantity
+from assay.datasets.card import DataError, DatasetCard
+from assay.models.audiogram.clustering import CANDIDATES, Search, fit_kmeans, search_clusters
+from assay.models.audiogram.data import AudiogramData, Mice
+from assay.models.audiogram.evaluation import PARTS, Judge, report_best, report_search
+from assay.models.audiogram.losses import (
     CLUSTER_WEIGHT,
     CONSISTENCY_WEIGHT,
     CONTRASTIVE_WEIGHT,
@@ -31,14 +31,14 @@ from models.audiogram.losses import (
     reconstruct,
     sharpen,
 )
-from models.audiogram.memory import GraphMeter, count_graph_bytes, report_retention
-from models.audiogram.networks import ContrastiveVae, Outputs
-from models.audiogram.recipes import AudiogramRecipe
-from models.audiogram.sampler import ContrastiveSampler, PairedBatch
-from models.dropout import quicken_dropout
-from models.training import autocast, seed_everything
-from models.transfer import send
-from models.workload import History, Progress
+from assay.models.audiogram.memory import GraphMeter, count_graph_bytes, report_retention
+from assay.models.audiogram.networks import ContrastiveVae, Outputs
+from assay.models.audiogram.recipes import AudiogramRecipe
+from assay.models.audiogram.sampler import ContrastiveSampler, PairedBatch
+from assay.models.dropout import quicken_dropout
+from assay.models.training import autocast, seed_everything
+from assay.models.transfer import send
+from assay.models.workload import History, Progress
 
 Array = np.ndarray
 
@@ -72,7 +72,7 @@ class _Log:
 
 
 class AudiogramSession:
-    """Implements models.workload.Session. `step` is a step of the joint training, the last and longest stage."""
+    """Implements assay.models.workload.Session. `step` is a step of the joint training, the last and longest stage."""
 
     unit = "mice"
 

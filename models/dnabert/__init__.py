@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from bench.case import Division, Phase, Precision, Preset
-from models.dnabert.attention.registry import AttentionKind
-from models.dnabert.declaration import ATTENTION_PREFIX, KERNEL_VARIANT, DnabertWorkload
-from models.dnabert.recipes import make_controls, make_recipes
-from models.workload import CLOSED_AND_OPEN, Variant
+from assay.bench.case import Division, Phase, Precision, Preset
+from assay.models.dnabert.attention.registry import AttentionKind
+from assay.models.dnabert.declaration import ATTENTION_PREFIX, KERNEL_VARIANT, DnabertWorkload
+from assay.models.dnabert.recipes import make_controls, make_recipes
+from assay.models.workload import CLOSED_AND_OPEN, Variant
 
 _OPEN_TOO = {**CLOSED_AND_OPEN, Division.CLOSED: (Precision.FP32, Precision.FP16)}
 _FP32_ONLY = {Division.CLOSED: (Precision.FP32,)}

@@ -9,15 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bench.case import Case, Precision, Preset, Quantity, Unsupported
-from datasets.card import DatasetCard, DatasetIdentity, hash_files, identify_twin
-from models.dnabert.attention import proof
-from models.dnabert.attention.packing import Packing, alibi_slopes
-from models.dnabert.attention.registry import AttentionKind, load_attention, require_attention
-from models.dnabert.network import PUBLISHED
-from models.dnabert.tasks import element_type
-from models.training import autocast
-from models.workload import History, Progress, Resources
+from assay.bench.case import Case, Precision, Preset, Quantity, Unsupported
+from assay.datasets.card import DatasetCard, DatasetIdentity, hash_files, identify_twin
+from assay.models.dnabert.attention import proof
+from assay.models.dnabert.attention.packing import Packing, alibi_slopes
+from assay.models.dnabert.attention.registry import AttentionKind, load_attention, require_attention
+from assay.models.dnabert.network import PUBLISHED
+from assay.models.dnabert.tasks import element_type
+from assay.models.training import autocast
+from assay.models.workload import History, Progress, Resources
 
 SEQUENCES = 16
 LONGEST = {Preset.STANDARD: 512, Preset.SCALE: 2048}
@@ -46,7 +46,7 @@ def draw_lengths(preset: Preset) -> Tensor:
 
 
 class AttentionSession:
-    """Implements models.workload.Session: forward and backward of one attention layer at the published size."""
+    """Implements assay.models.workload.Session: forward and backward of one attention layer at the published size."""
 
     unit = "sequences"
 
@@ -104,7 +104,7 @@ class AttentionSession:
 
 
 class PublishedCallSession:
-    """Implements models.workload.Session: compiles the call `tl.dot(..., trans_b=True)` for one architecture and reports 1 or 0."""
+    """Implements assay.models.workload.Session: compiles the call `tl.dot(..., trans_b=True)` for one architecture and reports 1 or 0."""
 
     unit = ""  # there is nothing to time
     conditions: Mapping[str, str | int | float]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from datasets.card import MissingData
-from models.dnabert.network import DnabertEncoder
-from models.weights import compare_weights, read_weights
+from assay.datasets.card import MissingData
+from assay.models.dnabert.network import DnabertEncoder
+from assay.models.weights import compare_weights, read_weights
 
 FILES = ("model.safetensors", "pytorch_model.bin")
 """In the order in which they are looked for."""

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import torch
 
-from bench.case import Case, Preset
-from datasets.card import DatasetCard, DatasetIdentity, MissingData, hash_files, join_identity
-from datasets.gue import SHAPES, GueData, LabelledSequences, identify_gue, identify_gue_twin, locate_gue, make_gue_twin, read_gue
-from models.dnabert.checkpoints import find_checkpoint
-from models.dnabert.recipes import DnabertRecipe
-from models.dnabert.tokens import KmerTokenizer, PublishedTokenizer, Tokenizer, encode_rows, find_tokenizer
-from models.training import Batch, Splits
+from assay.bench.case import Case, Preset
+from assay.datasets.card import DatasetCard, DatasetIdentity, MissingData, hash_files, join_identity
+from assay.datasets.gue import SHAPES, GueData, LabelledSequences, identify_gue, identify_gue_twin, locate_gue, make_gue_twin, read_gue
+from assay.models.dnabert.checkpoints import find_checkpoint
+from assay.models.dnabert.recipes import DnabertRecipe
+from assay.models.dnabert.tokens import KmerTokenizer, PublishedTokenizer, Tokenizer, encode_rows, find_tokenizer
+from assay.models.training import Batch, Splits
 
 LENGTHS = frozenset({1})
 """The column that says on the host how a batch is packed."""

@@ -10,16 +10,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bench.case import Case, Phase, Quantity
-from datasets.card import DatasetIdentity
-from models.dnabert.attention.registry import AttentionKind, choose_attention, require_attention
-from models.dnabert.data import identify_data, open_data
-from models.dnabert.network import PUBLISHED, TINY, DnabertEncoder, EncoderConfig
-from models.dnabert.quality import score_given
-from models.dnabert.recipes import DnabertRecipe, resolve
-from models.dnabert.tasks import ClassificationTask, FrozenSession, element_type
-from models.training import TrainingSession
-from models.workload import Resources, Session, Target, Variant
+from assay.bench.case import Case, Phase, Quantity
+from assay.datasets.card import DatasetIdentity
+from assay.models.dnabert.attention.registry import AttentionKind, choose_attention, require_attention
+from assay.models.dnabert.data import identify_data, open_data
+from assay.models.dnabert.network import PUBLISHED, TINY, DnabertEncoder, EncoderConfig
+from assay.models.dnabert.quality import score_given
+from assay.models.dnabert.recipes import DnabertRecipe, resolve
+from assay.models.dnabert.tasks import ClassificationTask, FrozenSession, element_type
+from assay.models.training import TrainingSession
+from assay.models.workload import Resources, Session, Target, Variant
 
 Array = np.ndarray
 KERNEL_VARIANT = "published-kernel"
@@ -28,7 +28,7 @@ ATTENTION_PREFIX = "attention-"
 
 @dataclass(kw_only=True)
 class DnabertWorkload:
-    """Implements models.workload.Workload; `recipes` holds the recipe of each variant that trains or evaluates."""
+    """Implements assay.models.workload.Workload; `recipes` holds the recipe of each variant that trains or evaluates."""
 
     name: str
     summary: str
@@ -52,14 +52,14 @@ class DnabertWorkload:
 
     def identify(self, case: Case, data: Path | None) -> DatasetIdentity:
         if case.phase is Phase.ATTENTION:
-            from models.dnabert.attention_cases import identify_lengths, identify_published_call
+            from assay.models.dnabert.attention_cases import identify_lengths, identify_published_call
 
             return identify_published_call() if case.variant == KERNEL_VARIANT else identify_lengths(case.preset)
         return identify_data(resolve(self.recipes[case.variant], case), case, data, self.model)
 
     def open(self, case: Case, resources: Resources) -> Session:
         if case.phase is Phase.ATTENTION:
-            from models.dnabert.attention_cases import AttentionSession, PublishedCallSession
+            from assay.models.dnabert.attention_cases import AttentionSession, PublishedCallSession
 
             if case.variant == KERNEL_VARIANT:
                 return PublishedCallSession()

@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.dnabert.attention.packing import Packing, alibi_slopes
-from models.dnabert.attention.registry import AttentionKind, load_attention
+from assay.models.dnabert.attention.packing import Packing, alibi_slopes
+from assay.models.dnabert.attention.registry import AttentionKind, load_attention
 
 INITIAL_DEVIATION = 0.02
 

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from bench.case import Quantity, UsageError
-from models.metrics import Metric, Undefined, check_predictions, score_with_intervals
-from models.splice.quality import area_under_roc
+from assay.bench.case import Quantity, UsageError
+from assay.models.metrics import Metric, Undefined, check_predictions, score_with_intervals
+from assay.models.splice.quality import area_under_roc
 
 Array = np.ndarray
 RANDOM_WEIGHTS = "random weights; "

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
-from bench.case import Case, Division, Preset
-from datasets.gue import SHAPES, GueTask
-from models.dnabert.network import PUBLISHED, TINY, EncoderConfig
-from models.schedule import Schedule
-from models.training import Recipe
+from assay.bench.case import Case, Division, Preset
+from assay.datasets.gue import SHAPES, GueTask
+from assay.models.dnabert.network import PUBLISHED, TINY, EncoderConfig
+from assay.models.schedule import Schedule
+from assay.models.training import Recipe
 
 Mode = Literal["frozen", "fine-tuned"]
 Weights = Literal["published", "random"]

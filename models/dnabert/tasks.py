@@ -12,14 +12,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.case import Precision, Quantity
-from models.dnabert.attention.registry import AttentionKind
-from models.dnabert.checkpoints import load_checkpoint
-from models.dnabert.network import DnabertEncoder, EncoderConfig, pack, pool_mean
-from models.dnabert.quality import score_classes
-from models.dnabert.recipes import L2
-from models.training import Batch, TrainingSession, autocast, take_in_order
-from models.workload import History, Progress
+from assay.bench.case import Precision, Quantity
+from assay.models.dnabert.attention.registry import AttentionKind
+from assay.models.dnabert.checkpoints import load_checkpoint
+from assay.models.dnabert.network import DnabertEncoder, EncoderConfig, pack, pool_mean
+from assay.models.dnabert.quality import score_classes
+from assay.models.dnabert.recipes import L2
+from assay.models.training import Batch, TrainingSession, autocast, take_in_order
+from assay.models.workload import History, Progress
 
 MAX_ITERATIONS = 500
 
@@ -53,7 +53,7 @@ class SequenceClassifier(nn.Module):
 
 
 class ClassificationTask:
-    """Implements models.training.Task. A batch is (ids [B, L], lengths [B] in the host's memory, label [B])."""
+    """Implements assay.models.training.Task. A batch is (ids [B, L], lengths [B] in the host's memory, label [B])."""
 
     def __init__(self, config: EncoderConfig, classes: int, attention: AttentionKind, checkpoint: Path | None, label: np.ndarray) -> None:
         self._config, self._classes, self._attention, self._checkpoint, self._label = config, classes, attention, checkpoint, label
@@ -78,7 +78,7 @@ class ClassificationTask:
 
 
 class FrozenSession(TrainingSession):
-    """Implements models.workload.Session: the encoder embeds, a logistic regression on standardised embeddings is solved.
+    """Implements assay.models.workload.Session: the encoder embeds, a logistic regression on standardised embeddings is solved.
 
     A step embeds one training batch, which is nearly all of the work; `fit` embeds all of them in the same order and solves.
     """

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datasets.card import DataError, MissingData
-from datasets.hub import import_transformers
+from assay.datasets.card import DataError, MissingData
+from assay.datasets.hub import import_transformers
 
 SPECIAL = {"[UNK]": 0, "[CLS]": 1, "[SEP]": 2, "[PAD]": 3, "[MASK]": 4}
 VOCABULARY = 4096

@@ -7,12 +7,22 @@ torch's counter of floating-point operations knows no Fourier transform: MFU cou
 
 from __future__ import annotations
 
-from bench.case import Phase, Preset
-from models.hyenadna.declaration import HyenaWorkload
-from models.hyenadna.recipes import DEEP, FROZEN, FROZEN_BINARY, TUNED, TUNED_BINARY, fill_context, make_binary_recipe, make_delta_recipe, make_paired_recipe
-from models.splice.ensemble import EnsembleRecipe, EnsembleWorkload, Kind
-from models.splice.quality import score_given_deltas, score_given_probabilities
-from models.workload import CLOSED_AND_OPEN, Target, Variant
+from assay.bench.case import Phase, Preset
+from assay.models.hyenadna.declaration import HyenaWorkload
+from assay.models.hyenadna.recipes import (
+    DEEP,
+    FROZEN,
+    FROZEN_BINARY,
+    TUNED,
+    TUNED_BINARY,
+    fill_context,
+    make_binary_recipe,
+    make_delta_recipe,
+    make_paired_recipe,
+)
+from assay.models.splice.ensemble import EnsembleRecipe, EnsembleWorkload, Kind
+from assay.models.splice.quality import score_given_deltas, score_given_probabilities
+from assay.models.workload import CLOSED_AND_OPEN, Target, Variant
 
 _TRAIN = (Phase.TRAIN,)
 _DOCUMENTED = (Preset.STANDARD, Preset.DOCUMENTED, Preset.SCALE)

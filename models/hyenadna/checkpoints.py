@@ -18,11 +18,11 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from datasets.card import DataError, hash_files
-from models.hyenadna.network import HyenaConfig, HyenaDNA
-from models.hyenadna.operator import decay_rates, position_features
-from models.hyenadna.tokens import PADDED_SIZE
-from models.weights import compare_weights, read_weights
+from assay.datasets.card import DataError, hash_files
+from assay.models.hyenadna.network import HyenaConfig, HyenaDNA
+from assay.models.hyenadna.operator import decay_rates, position_features
+from assay.models.hyenadna.tokens import PADDED_SIZE
+from assay.models.weights import compare_weights, read_weights
 
 ENVIRONMENT = "ASSAY_WEIGHTS"
 FILES = ("model.safetensors", "pytorch_model.bin", "weights.ckpt")

@@ -8,23 +8,23 @@ from pathlib import Path
 
 import torch
 
-from bench.case import Case, Preset, Quantity
-from datasets.card import DatasetCard, DatasetIdentity, MissingData, hash_files, join_identity
-from datasets.splice_variants import SpliceVariants
-from models.hyenadna.checkpoints import ENVIRONMENT, Weights, find_weights, load_weights
-from models.hyenadna.network import count_published_numbers
-from models.hyenadna.recipes import HyenaRecipe, resolve_hyena
-from models.hyenadna.tasks import HyenaTask
-from models.splice.data import SpliceData, identify_data, open_data
-from models.splice.declaration import Score
-from models.splice.recipes import ResolvedRecipe
-from models.training import TrainingSession
-from models.workload import Array, Resources, Target, Variant
+from assay.bench.case import Case, Preset, Quantity
+from assay.datasets.card import DatasetCard, DatasetIdentity, MissingData, hash_files, join_identity
+from assay.datasets.splice_variants import SpliceVariants
+from assay.models.hyenadna.checkpoints import ENVIRONMENT, Weights, find_weights, load_weights
+from assay.models.hyenadna.network import count_published_numbers
+from assay.models.hyenadna.recipes import HyenaRecipe, resolve_hyena
+from assay.models.hyenadna.tasks import HyenaTask
+from assay.models.splice.data import SpliceData, identify_data, open_data
+from assay.models.splice.declaration import Score
+from assay.models.splice.recipes import ResolvedRecipe
+from assay.models.training import TrainingSession
+from assay.models.workload import Array, Resources, Target, Variant
 
 
 @dataclass(kw_only=True)
 class HyenaWorkload:
-    """Implements models.workload.Workload; `recipes` holds the recipe of each variant."""
+    """Implements assay.models.workload.Workload; `recipes` holds the recipe of each variant."""
 
     name: str
     summary: str

@@ -12,9 +12,9 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from models.hyenadna.network import HyenaConfig, HyenaDNA, pool_mean, train_last
-from models.hyenadna.tokens import encode_codes
-from models.splice.encoder import BaseEncoding, VariantEmbedding
+from assay.models.hyenadna.network import HyenaConfig, HyenaDNA, pool_mean, train_last
+from assay.models.hyenadna.tokens import encode_codes
+from assay.models.splice.encoder import BaseEncoding, VariantEmbedding
 
 HIDDEN = 256
 DROPOUT = 0.1
@@ -69,7 +69,7 @@ class HyenaEncoded(nn.Module):
         return self
 
     def group_parameters(self, learning_rate: float) -> list[dict[str, Any]]:
-        """Implements models.training.Grouped: backbone and head at their own rates, frozen weights in neither group."""
+        """Implements assay.models.training.Grouped: backbone and head at their own rates, frozen weights in neither group."""
         inside = {id(p) for p in self.backbone.parameters()}
         encoder = [p for p in self.parameters() if p.requires_grad and id(p) in inside]
         rest = [p for p in self.parameters() if p.requires_grad and id(p) not in inside]

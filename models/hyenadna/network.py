@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from models.hyenadna.operator import FEATURES, HyenaOperator, PositionGrid
-from models.hyenadna.tokens import PADDED_SIZE
+from assay.models.hyenadna.operator import FEATURES, HyenaOperator, PositionGrid
+from assay.models.hyenadna.tokens import PADDED_SIZE
 
 EXPANSION = 4
 EMBEDDING_DROPOUT = 0.1
@@ -88,7 +88,7 @@ class HyenaBlock(nn.Module):
 
 
 class HyenaDNA(nn.Module):
-    """The whole backbone. Fresh weights are random; models.hyenadna.checkpoints loads published ones.
+    """The whole backbone. Fresh weights are random; assay.models.hyenadna.checkpoints loads published ones.
 
     checkpointing: keep only each block's input for the backward pass and compute the rest again, filters included: a third more time,
     memory for one block instead of all.

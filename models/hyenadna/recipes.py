@@ -10,12 +10,12 @@ from dataclasses import dataclass, replace
 
 from torch import nn
 
-from bench.case import Case, Preset
-from models.hyenadna.heads import HyenaEncoded, HyenaPredictor, PairedHyenaPredictor, make_binary_head, make_delta_head, make_paired_head
-from models.hyenadna.network import CONFIGS, HyenaConfig
-from models.hyenadna.tasks import HyenaBinaryTask, HyenaDeltaTask, HyenaPairedTask, HyenaTask
-from models.splice.recipes import BINARY, ResolvedRecipe, Run, SmokeSize, SpliceRecipe, resolve
-from models.training import Recipe
+from assay.bench.case import Case, Preset
+from assay.models.hyenadna.heads import HyenaEncoded, HyenaPredictor, PairedHyenaPredictor, make_binary_head, make_delta_head, make_paired_head
+from assay.models.hyenadna.network import CONFIGS, HyenaConfig
+from assay.models.hyenadna.tasks import HyenaBinaryTask, HyenaDeltaTask, HyenaPairedTask, HyenaTask
+from assay.models.splice.recipes import BINARY, ResolvedRecipe, Run, SmokeSize, SpliceRecipe, resolve
+from assay.models.training import Recipe
 
 MAX_TRAIN, MAX_TEST = 50_000, 2_000  # asked for by the GPU scripts; the document gives no number for its HyenaDNA runs
 EPOCHS = 100  # of the early-stopping runs, at most

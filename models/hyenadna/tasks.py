@@ -8,11 +8,11 @@ from dataclasses import replace
 import numpy as np
 from torch import nn
 
-from bench.case import Quantity
-from datasets.splice_variants import SpliceVariants
-from models.hyenadna.checkpoints import Weights
-from models.hyenadna.heads import HyenaEncoded
-from models.splice.tasks import ClassifierTask, DeltaTask, PairedTask, SpliceTask
+from assay.bench.case import Quantity
+from assay.datasets.splice_variants import SpliceVariants
+from assay.models.hyenadna.checkpoints import Weights
+from assay.models.hyenadna.heads import HyenaEncoded
+from assay.models.splice.tasks import ClassifierTask, DeltaTask, PairedTask, SpliceTask
 
 
 class HyenaTask(SpliceTask):

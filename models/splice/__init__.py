@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from bench.case import Division, Phase, Precision, Preset
-from models.splice.declaration import SpliceWorkload
-from models.splice.ensemble import EnsembleRecipe, EnsembleWorkload, Kind
-from models.splice.networks import (
+from assay.bench.case import Division, Phase, Precision, Preset
+from assay.models.splice.declaration import SpliceWorkload
+from assay.models.splice.ensemble import EnsembleRecipe, EnsembleWorkload, Kind
+from assay.models.splice.networks import (
     EffectTypeClassifier,
     SpliceInducingClassifier,
     UnifiedSpliceClassifier,
     ValidatedDeltaPredictor,
     ValidatedDeltaPredictorWithAttention,
 )
-from models.splice.quality import score_given_deltas, score_given_probabilities
-from models.splice.recipes import (
+from assay.models.splice.quality import score_given_deltas, score_given_probabilities
+from assay.models.splice.recipes import (
     CLASSIFIER,
     EIGHT_K,
     FULL_AS_DOCUMENTED,
@@ -29,15 +29,15 @@ from models.splice.recipes import (
     SpliceRecipe,
     correct,
 )
-from models.splice.siamese import (
+from assay.models.splice.siamese import (
     HybridDeltaPredictor,
     QuantileDeltaPredictor,
     ScaledDeltaPredictor,
     SimpleCNNDeltaPredictor,
     TemperatureDeltaPredictor,
 )
-from models.splice.tasks import ClassifierTask, DeltaTask, EffectTask, HybridTask, PairedTask, QuantileTask, UnifiedTask
-from models.workload import CLOSED_AND_OPEN, Target, Variant
+from assay.models.splice.tasks import ClassifierTask, DeltaTask, EffectTask, HybridTask, PairedTask, QuantileTask, UnifiedTask
+from assay.models.workload import CLOSED_AND_OPEN, Target, Variant
 
 _SMALL, _LARGE = "hidden128-layers6", "hidden256-layers8"
 _FP32_ONLY = {Division.CLOSED: (Precision.FP32,)}

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.case import Case, Preset
-from datasets.card import DatasetCard, DatasetIdentity, MissingData
-from datasets.genome import Genome, GenomeFile
-from datasets.splice_assays import (
+from assay.bench.case import Case, Preset
+from assay.datasets.card import DatasetCard, DatasetIdentity, MissingData
+from assay.datasets.genome import Genome, GenomeFile
+from assay.datasets.splice_assays import (
     MAPSY_FILE,
     MFASS_SCORES,
     MFASS_VARIANTS,
@@ -21,13 +21,13 @@ from datasets.splice_assays import (
     read_mfass,
     read_vexseq,
 )
-from datasets.splice_twin import identify_splice_twin, make_splice_twin
-from datasets.splice_variants import TEST_CHROMOSOMES, SpliceVariants, sample_balanced
-from datasets.splicevardb import DELTAS_FILE, GENOME_FILE, TABLE_FILE, read_splicevardb
-from datasets.splits import split_by_values
-from models.splice.recipes import VALIDATION_SHARE, ResolvedRecipe
-from models.splice.tasks import VariantBatch
-from models.training import Splits
+from assay.datasets.splice_twin import identify_splice_twin, make_splice_twin
+from assay.datasets.splice_variants import TEST_CHROMOSOMES, SpliceVariants, sample_balanced
+from assay.datasets.splicevardb import DELTAS_FILE, GENOME_FILE, TABLE_FILE, read_splicevardb
+from assay.datasets.splits import split_by_values
+from assay.models.splice.recipes import VALIDATION_SHARE, ResolvedRecipe
+from assay.models.splice.tasks import VariantBatch
+from assay.models.training import Splits
 
 SEED = 42
 """Of sampling and of twins: the rows of a case do not change with the training seed."""

@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bench.case import Case, Quantity
-from datasets.card import DatasetIdentity
-from datasets.splice_variants import SpliceVariants, TargetRecipe
-from models.splice.data import SpliceData, identify_data, open_data
-from models.splice.recipes import ResolvedRecipe, SpliceRecipe, resolve
-from models.splice.tasks import SpliceTask
-from models.training import TrainingSession
-from models.workload import Resources, Target, Variant
+from assay.bench.case import Case, Quantity
+from assay.datasets.card import DatasetIdentity
+from assay.datasets.splice_variants import SpliceVariants, TargetRecipe
+from assay.models.splice.data import SpliceData, identify_data, open_data
+from assay.models.splice.recipes import ResolvedRecipe, SpliceRecipe, resolve
+from assay.models.splice.tasks import SpliceTask
+from assay.models.training import TrainingSession
+from assay.models.workload import Resources, Target, Variant
 
 Array = np.ndarray
 Score = Callable[[Array, Array, Array | None], Mapping[str, Quantity]]
@@ -24,7 +24,7 @@ Score = Callable[[Array, Array, Array | None], Mapping[str, Quantity]]
 
 @dataclass(kw_only=True)
 class SpliceWorkload:
-    """Implements models.workload.Workload; `recipes` holds the recipe of each variant."""
+    """Implements assay.models.workload.Workload; `recipes` holds the recipe of each variant."""
 
     name: str
     summary: str

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from models.splice.encoder import AttentionPooling, GatedEncoder, VariantEmbedding
+from assay.models.splice.encoder import AttentionPooling, GatedEncoder, VariantEmbedding
 
 DROPOUT = 0.1
 EFFECTS = 6
@@ -74,7 +74,7 @@ class SpliceInducingClassifier(PooledClassifier):
 
 
 class EffectTypeClassifier(PooledClassifier):
-    """Six logits in the order of datasets.splice_variants.Effect."""
+    """Six logits in the order of assay.datasets.splice_variants.Effect."""
 
     def __init__(self, hidden: int = 128, layers: int = 6) -> None:
         super().__init__(hidden, layers, outputs=EFFECTS)

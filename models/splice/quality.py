@@ -10,9 +10,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from bench.case import Quantity, UsageError
-from datasets.splice_variants import MIN_EFFECT, SpliceVariants
-from models.metrics import MIN_GROUPS, Metric, Undefined, check_predictions, score_with_intervals
+from assay.bench.case import Quantity, UsageError
+from assay.datasets.splice_variants import MIN_EFFECT, SpliceVariants
+from assay.models.metrics import MIN_GROUPS, Metric, Undefined, check_predictions, score_with_intervals
 
 Array = np.ndarray
 

@@ -11,13 +11,13 @@ from typing import Literal
 
 from torch import nn
 
-from bench.case import Case, Division, Preset
-from datasets.splice_twin import DOCUMENTED_ROWS
-from datasets.splice_variants import TargetRecipe
-from datasets.splice_windows import WINDOW
-from models.schedule import Schedule
-from models.splice.tasks import SpliceTask
-from models.training import Recipe
+from assay.bench.case import Case, Division, Preset
+from assay.datasets.splice_twin import DOCUMENTED_ROWS
+from assay.datasets.splice_variants import TargetRecipe
+from assay.datasets.splice_windows import WINDOW
+from assay.models.schedule import Schedule
+from assay.models.splice.tasks import SpliceTask
+from assay.models.training import Recipe
 
 Assay = Literal["mapsy", "vex-seq", "mfass"]
 

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.splice.encoder import KERNEL, DilatedConvolution
+from assay.models.splice.encoder import KERNEL, DilatedConvolution
 
 DROPOUT = 0.1
 TAUS = (0.1, 0.5, 0.9)

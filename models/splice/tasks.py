@@ -11,12 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.case import Quantity
-from datasets.splice_variants import SpliceVariants
-from models.splice.encoder import BaseEncoding
-from models.splice.quality import choose_groups, score_deltas, score_effects, score_probabilities
-from models.splice.siamese import CLASSIFICATION_WEIGHT, REPORTED_TAU, TAUS, pinball_loss, read_out
-from models.training import Batch
+from assay.bench.case import Quantity
+from assay.datasets.splice_variants import SpliceVariants
+from assay.models.splice.encoder import BaseEncoding
+from assay.models.splice.quality import choose_groups, score_deltas, score_effects, score_probabilities
+from assay.models.splice.siamese import CLASSIFICATION_WEIGHT, REPORTED_TAU, TAUS, pinball_loss, read_out
+from assay.models.training import Batch
 
 EFFECT_WEIGHT = 0.5
 
@@ -54,7 +54,7 @@ class EncodedNetwork(nn.Module):
 
 
 class SpliceTask(ABC):
-    """Implements models.training.Task for a network and the test variants that it is judged on."""
+    """Implements assay.models.training.Task for a network and the test variants that it is judged on."""
 
     def __init__(self, make_network: Callable[[], nn.Module], test: SpliceVariants, *, n_as_a: bool) -> None:
         self._make_network, self._n_as_a = make_network, n_as_a

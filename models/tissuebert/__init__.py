@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from bench.case import Phase, Preset
-from models.tissuebert.declaration import ReadWorkload
-from models.tissuebert.recipes import BATCHES, REGION, make_test_model
-from models.tissuebert.sample_declaration import SampleWorkload
-from models.tissuebert.sample_recipes import CLASSIFIERS, DECONVOLUTIONS
-from models.workload import CLOSED_AND_OPEN, Target, Variant
+from assay.bench.case import Phase, Preset
+from assay.models.tissuebert.declaration import ReadWorkload
+from assay.models.tissuebert.recipes import BATCHES, REGION, make_test_model
+from assay.models.tissuebert.sample_declaration import SampleWorkload
+from assay.models.tissuebert.sample_recipes import CLASSIFIERS, DECONVOLUTIONS
+from assay.models.workload import CLOSED_AND_OPEN, Target, Variant
 
 
 def _make_batch(batch: int) -> Variant:

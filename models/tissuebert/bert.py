@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from datasets.hub import import_transformers
-from datasets.methylation import PAD, VOCABULARY
+from assay.datasets.hub import import_transformers
+from assay.datasets.methylation import PAD, VOCABULARY
 
 INITIAL_SPREAD = 0.02
 EPSILON = 1e-12

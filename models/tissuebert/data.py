@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bench.case import Case, Preset
-from datasets.card import DatasetCard, DatasetIdentity, MissingData
-from datasets.methylation import NO_CPG, PAD, TEST_FILE, TOKENS, TRAIN_FILE, ReadSource, identify_methylbert, read_methylbert
-from datasets.methylation_parts import identify_parts, open_parts
-from datasets.methylation_twin import DOCUMENTED_READS, RandomTokens, ReadTwin, identify_random_tokens, identify_read_twin
-from models.tissuebert.recipes import ResolvedRead
-from models.training import Batch, Splits
+from assay.bench.case import Case, Preset
+from assay.datasets.card import DatasetCard, DatasetIdentity, MissingData
+from assay.datasets.methylation import NO_CPG, PAD, TEST_FILE, TOKENS, TRAIN_FILE, ReadSource, identify_methylbert, read_methylbert
+from assay.datasets.methylation_parts import identify_parts, open_parts
+from assay.datasets.methylation_twin import DOCUMENTED_READS, RandomTokens, ReadTwin, identify_random_tokens, identify_read_twin
+from assay.models.tissuebert.recipes import ResolvedRead
+from assay.models.training import Batch, Splits
 
 Array = np.ndarray
 

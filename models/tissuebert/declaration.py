@@ -11,16 +11,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bench.case import Case, Quantity
-from datasets.card import DatasetIdentity
-from datasets.methylation import PAD, tokenise
-from models.tissuebert.bert import BertShape, TissueBert
-from models.tissuebert.data import identify_reads, open_reads
-from models.tissuebert.quality import score_given_classes
-from models.tissuebert.recipes import ReadRecipe, resolve
-from models.tissuebert.region import RegionNetwork, RegionShape
-from models.tissuebert.task import ReadSession, ReadTask
-from models.workload import Resources, Target, Variant
+from assay.bench.case import Case, Quantity
+from assay.datasets.card import DatasetIdentity
+from assay.datasets.methylation import PAD, tokenise
+from assay.models.tissuebert.bert import BertShape, TissueBert
+from assay.models.tissuebert.data import identify_reads, open_reads
+from assay.models.tissuebert.quality import score_given_classes
+from assay.models.tissuebert.recipes import ReadRecipe, resolve
+from assay.models.tissuebert.region import RegionNetwork, RegionShape
+from assay.models.tissuebert.task import ReadSession, ReadTask
+from assay.models.workload import Resources, Target, Variant
 
 Array = np.ndarray
 
@@ -35,7 +35,7 @@ def count_parameters(shape: BertShape | RegionShape) -> int:
 
 @dataclass(kw_only=True)
 class ReadWorkload:
-    """Implements models.workload.Workload; `recipes` holds the recipe of each variant."""
+    """Implements assay.models.workload.Workload; `recipes` holds the recipe of each variant."""
 
     name: str
     summary: str

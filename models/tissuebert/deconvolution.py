@@ -10,13 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.case import Quantity
-from datasets.methylation_samples import BLOOD, Samples, Stage, draw_proportions, mask_blood, mix, solve_nnls
-from models.metrics import Metric, compute_mae, compute_r2, score_with_intervals
-from models.tissuebert.file_network import FileNetwork, FileShape, to_proportions
-from models.tissuebert.sample_recipes import TEST_MIXTURES
-from models.training import Batch, Splits, TrainingSession
-from models.workload import History, Progress
+from assay.bench.case import Quantity
+from assay.datasets.methylation_samples import BLOOD, Samples, Stage, draw_proportions, mask_blood, mix, solve_nnls
+from assay.models.metrics import Metric, compute_mae, compute_r2, score_with_intervals
+from assay.models.tissuebert.file_network import FileNetwork, FileShape, to_proportions
+from assay.models.tissuebert.sample_recipes import TEST_MIXTURES
+from assay.models.training import Batch, Splits, TrainingSession
+from assay.models.workload import History, Progress
 
 Array = np.ndarray
 
@@ -78,7 +78,7 @@ class MixtureTask:
 class PhasedSession:
     """Trains phases one after the other, each from the weights of the one before; steps, inference and quality are the last one's.
 
-    Implements models.workload.Session.
+    Implements assay.models.workload.Session.
     """
 
     def __init__(self, phases: Sequence[tuple[MixtureTask, TrainingSession]]) -> None:

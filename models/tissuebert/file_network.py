@@ -8,7 +8,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from datasets.methylation_twin import DOCUMENTED_REGIONS
+from assay.datasets.methylation_twin import DOCUMENTED_REGIONS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from bench.case import Quantity, UsageError
-from models.metrics import Metric, check_predictions, score_with_intervals
+from assay.bench.case import Quantity, UsageError
+from assay.models.metrics import Metric, check_predictions, score_with_intervals
 
 Array = np.ndarray
 

@@ -7,11 +7,11 @@ from dataclasses import asdict, dataclass, replace
 
 from torch import nn
 
-from bench.case import Case, Division, Preset
-from models.schedule import Schedule
-from models.tissuebert.bert import BertShape, DocumentedBert, TissueBert
-from models.tissuebert.region import RegionNetwork, RegionShape
-from models.training import Recipe
+from assay.bench.case import Case, Division, Preset
+from assay.models.schedule import Schedule
+from assay.models.tissuebert.bert import BertShape, DocumentedBert, TissueBert
+from assay.models.tissuebert.region import RegionNetwork, RegionShape
+from assay.models.training import Recipe
 
 BATCHES = (8, 32, 64, 128, 256)
 DOCUMENTED_STEPS = 10

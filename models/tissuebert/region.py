@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from datasets.methylation import NO_CPG, PAD, TOKENS, VOCABULARY
-from models.tissuebert.bert import EPSILON, check_length
+from assay.datasets.methylation import NO_CPG, PAD, TOKENS, VOCABULARY
+from assay.models.tissuebert.bert import EPSILON, check_length
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.case import Case, Preset
-from datasets.card import DataError, DatasetCard, DatasetIdentity
-from datasets.methylation_files import measure_samples
-from datasets.methylation_parts import identify_parts, open_parts
-from datasets.methylation_samples import Samples, identify_sample_twin, list_absent, make_sample_twin
-from models.tissuebert.data import locate_files
-from models.tissuebert.sample_recipes import SampleRecipe
+from assay.bench.case import Case, Preset
+from assay.datasets.card import DataError, DatasetCard, DatasetIdentity
+from assay.datasets.methylation_files import measure_samples
+from assay.datasets.methylation_parts import identify_parts, open_parts
+from assay.datasets.methylation_samples import Samples, identify_sample_twin, list_absent, make_sample_twin
+from assay.models.tissuebert.data import locate_files
+from assay.models.tissuebert.sample_recipes import SampleRecipe
 
 
 @dataclass(frozen=True, slots=True)

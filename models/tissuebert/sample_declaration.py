@@ -13,18 +13,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.case import Case, Quantity
-from datasets.card import DatasetIdentity
-from datasets.methylation import TISSUES
-from datasets.methylation_samples import Samples
-from models.dropout import quicken_dropout
-from models.tissuebert.deconvolution import MixtureTask, PhasedSession, score_shares
-from models.tissuebert.file_network import FileNetwork, FileShape
-from models.tissuebert.quality import count_confusions, score_classes, score_given_classes
-from models.tissuebert.sample_data import SampleData, identify_samples, open_samples
-from models.tissuebert.sample_recipes import SampleRecipe, resolve
-from models.training import Batch, Recipe, Splits, TrainingSession
-from models.workload import Resources, Session, Target, Variant
+from assay.bench.case import Case, Quantity
+from assay.datasets.card import DatasetIdentity
+from assay.datasets.methylation import TISSUES
+from assay.datasets.methylation_samples import Samples
+from assay.models.dropout import quicken_dropout
+from assay.models.tissuebert.deconvolution import MixtureTask, PhasedSession, score_shares
+from assay.models.tissuebert.file_network import FileNetwork, FileShape
+from assay.models.tissuebert.quality import count_confusions, score_classes, score_given_classes
+from assay.models.tissuebert.sample_data import SampleData, identify_samples, open_samples
+from assay.models.tissuebert.sample_recipes import SampleRecipe, resolve
+from assay.models.training import Batch, Recipe, Splits, TrainingSession
+from assay.models.workload import Resources, Session, Target, Variant
 
 Array = np.ndarray
 
@@ -75,7 +75,7 @@ def count_parameters(shape: FileShape) -> int:
 
 @dataclass(kw_only=True)
 class SampleWorkload:
-    """Implements models.workload.Workload; `recipes` holds the recipe of each variant."""
+    """Implements assay.models.workload.Workload; `recipes` holds the recipe of each variant."""
 
     name: str
     summary: str

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
-from bench.case import Case, Division, Preset
-from datasets.methylation_samples import Stage
-from models.tissuebert.file_network import FileShape
-from models.training import Recipe
+from assay.bench.case import Case, Division, Preset
+from assay.datasets.methylation_samples import Stage
+from assay.models.tissuebert.file_network import FileShape
+from assay.models.training import Recipe
 
 # batch, accumulation, learning rate and epochs are the document's, AdamW and its weight decay the region model's
 CLASSIFIER = Recipe(optimiser="adamw", learning_rate=1e-5, weight_decay=0.01, batch=4, epochs=50, accumulate=8)
@@ -41,7 +41,7 @@ class SampleRecipe:
     shape: FileShape = DOCUMENTED_SHAPE
     training: Recipe = CLASSIFIER
     phases: tuple[Phase, ...] = ()
-    quick_dropout: bool = False  # masks by models.dropout (open division)
+    quick_dropout: bool = False  # masks by assay.models.dropout (open division)
 
     def to_dict(self) -> dict[str, object]:
         """JSON-ready, for records and hashes."""

@@ -10,12 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.case import Quantity
-from models.tissuebert.data import ReadData, fetch
-from models.tissuebert.quality import count_confusions, score_classes
-from models.tissuebert.recipes import ResolvedRead
-from models.training import Batch, TrainingSession
-from models.transfer import send, send_rows
+from assay.bench.case import Quantity
+from assay.models.tissuebert.data import ReadData, fetch
+from assay.models.tissuebert.quality import count_confusions, score_classes
+from assay.models.tissuebert.recipes import ResolvedRead
+from assay.models.training import Batch, TrainingSession
+from assay.models.transfer import send, send_rows
 
 FIRST_LOSSES = 8
 """Fresh trainings whose first loss is taken."""
@@ -23,7 +23,7 @@ _T_975 = 2.365  # Student's t of 7 degrees of freedom
 
 
 class ReadTask:
-    """Classifies reads. Implements models.training.Task; a batch is (tokens, states, label), or (row,), in the host's memory, of a streamed source."""
+    """Classifies reads. Implements assay.models.training.Task; a batch is (tokens, states, label), or (row,), in the host's memory, of a streamed source."""
 
     def __init__(self, resolved: ResolvedRead, data: ReadData) -> None:
         self._recipe, self._data = resolved.recipe, data

@@ -15,12 +15,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from bench import archive
-from bench.archive import DOCUMENTS, MAX_BYTES, TakenIn, check_archive, take_in, write_archive
-from bench.case import UsageError
-from bench.cli import app
-from bench.neighbours import own_run
-from bench.store import MAX_RECORD_BYTES, RunStore
+from assay.bench import archive
+from assay.bench.archive import DOCUMENTS, MAX_BYTES, TakenIn, check_archive, take_in, write_archive
+from assay.bench.case import UsageError
+from assay.bench.cli import app
+from assay.bench.neighbours import own_run
+from assay.bench.store import MAX_RECORD_BYTES, RunStore
 from tests.bench.test_record import draft
 from tests.conftest import ROOT
 
@@ -122,7 +122,7 @@ class TestWriting:
 
     def test_a_killed_writer_leaves_the_archive_before(self, store: RunStore, file: Path, home: Path) -> None:
         script = (
-            "import os, sys, time; from pathlib import Path; from bench.archive import write_archive\n"
+            "import os, sys, time; from pathlib import Path; from assay.bench.archive import write_archive\n"
             "os.fsync = lambda _: (print('written beside', flush=True), time.sleep(600))\n"
             "write_archive(Path(sys.argv[1]), [Path(sys.argv[2])])"
         )

@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 
-from bench.case import Case, Division, Phase, Precision, Preset, Quantity, UsageError
+from assay.bench.case import Case, Division, Phase, Precision, Preset, Quantity, UsageError
 
 CASE = Case("affinity-v2", "documented", Phase.TRAIN, Preset.SMOKE, Division.CLOSED, Precision.FP32)
 

@@ -12,18 +12,18 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-import bench.check
-from bench.case import Case, Outcome, Phase, Preset, UsageError
-from bench.check import Problem, check_current, check_project, check_runs
-from bench.claims import Claims
-from bench.cli import app
-from bench.comparability import hash_today
-from bench.record import CaseFields, Comparability, Record, export_schema
-from bench.registry import select_cases
-from bench.report.leaderboard import render_leaderboard
-from bench.store import RunStore
-from datasets.card import DataError
-from models.workload import Target, Variant
+import assay.bench.check
+from assay.bench.case import Case, Outcome, Phase, Preset, UsageError
+from assay.bench.check import Problem, check_current, check_project, check_runs
+from assay.bench.claims import Claims
+from assay.bench.cli import app
+from assay.bench.comparability import hash_today
+from assay.bench.record import CaseFields, Comparability, Record, export_schema
+from assay.bench.registry import select_cases
+from assay.bench.report.leaderboard import render_leaderboard
+from assay.bench.store import RunStore
+from assay.datasets.card import DataError
+from assay.models.workload import Target, Variant
 
 ROOT = Path(__file__).resolve().parents[2]
 CLAIM = '[[claim]]\nid = "a"\nworkload = "line"\nmetric = "parameters"\nvalue = 2\ndirection = "equal"\nkind = "fact"\nwhere = { variant = "documented" }\nsource = "s"\n'
@@ -46,10 +46,10 @@ def results(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def found(results: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Problem]]:
-    monkeypatch.setattr(bench.check, "load_profiles", dict)
+    monkeypatch.setattr(assay.bench.check, "load_profiles", dict)
 
     def check(*workloads: Any) -> list[Problem]:
-        monkeypatch.setattr(bench.check, "load_workloads", lambda: MappingProxyType({workload.name: workload for workload in workloads}))
+        monkeypatch.setattr(assay.bench.check, "load_workloads", lambda: MappingProxyType({workload.name: workload for workload in workloads}))
         return check_project(results)
 
     return check
@@ -93,7 +93,7 @@ class TestDeclarations:
         def fail() -> None:
             raise error
 
-        monkeypatch.setattr(bench.check, "load_workloads", fail)
+        monkeypatch.setattr(assay.bench.check, "load_workloads", fail)
         assert check_project(results) == [Problem("models", f"a family cannot be loaded: {type(error).__name__}: {error}")]
 
 
@@ -140,20 +140,20 @@ class TestSurroundings:
         assert "refresh it with: python -c" in problem.what
 
     def test_profiles(self, found: Callable[..., list[Problem]], monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(bench.check, "load_profiles", lambda: {"a40": SimpleNamespace(name="a40", batch={"line": 8, "curve": 4})})
+        monkeypatch.setattr(assay.bench.check, "load_profiles", lambda: {"a40": SimpleNamespace(name="a40", batch={"line": 8, "curve": 4})})
         assert found(declare()) == [Problem("profile a40", "gives a batch size for the unknown workload 'curve'; known: line")]
 
         def fail() -> None:
             raise UsageError("a40.toml: memory_gib: Input should be greater than 0; mend the file")
 
-        monkeypatch.setattr(bench.check, "load_profiles", fail)
+        monkeypatch.setattr(assay.bench.check, "load_profiles", fail)
         assert found(declare()) == [Problem("bench/profiles", "a40.toml: memory_gib: Input should be greater than 0; mend the file")]
 
     def test_data_sources(self, found: Callable[..., list[Problem]], monkeypatch: pytest.MonkeyPatch) -> None:
         def fail() -> None:
             raise DataError("sources.toml", "file.0.sha256: too short", "Correct this entry.")
 
-        monkeypatch.setattr(bench.check, "load_sources", fail)
+        monkeypatch.setattr(assay.bench.check, "load_sources", fail)
         assert found(declare()) == [Problem("datasets/sources.toml", "sources.toml: file.0.sha256: too short. Correct this entry.")]
 
     def test_installed_distribution_named_datasets(self, found: Callable[..., list[Problem]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.case import UsageError
-from bench.claims import Claim, find_claims, load_claims
+from assay.bench.case import UsageError
+from assay.bench.claims import Claim, find_claims, load_claims
 from tests.conftest import ROOT
 
 DOCUMENTED = ROOT / "results" / "baselines" / "documented.toml"
@@ -63,5 +63,5 @@ class TestFile:
 
 
 def test_importing_claims_loads_neither_torch_nor_pandas() -> None:
-    code = "import sys, bench.claims, bench.judgement; sys.exit(bool({'torch', 'pandas'} & sys.modules.keys()))"
+    code = "import sys, assay.bench.claims, assay.bench.judgement; sys.exit(bool({'torch', 'pandas'} & sys.modules.keys()))"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0

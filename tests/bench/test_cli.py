@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.store import RunStore
+from assay.bench.store import RunStore
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -18,7 +18,7 @@ def bench(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]
 
 
 def test_the_command_line_starts_without_torch():
-    done = subprocess.run([sys.executable, "-c", "import sys, bench.cli; print('torch' in sys.modules)"], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", "import sys, assay.bench.cli; print('torch' in sys.modules)"], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
 
 

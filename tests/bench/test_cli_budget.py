@@ -10,16 +10,16 @@ import pytest
 import torch
 from typer.testing import CliRunner, Result
 
-from bench.archive import take_in
-from bench.case import Case
-from bench.cli import app
-from bench.comparability import compare_key
-from bench.launch import budget, stations
-from bench.launch.local import Contact, Ending, Limits
-from bench.profiles import load_profile
-from bench.record import Environment, Machine
-from bench.registry import get_workload
-from bench.store import RunStore
+from assay.bench.archive import take_in
+from assay.bench.case import Case
+from assay.bench.cli import app
+from assay.bench.comparability import compare_key
+from assay.bench.launch import budget, stations
+from assay.bench.launch.local import Contact, Ending, Limits
+from assay.bench.profiles import load_profile
+from assay.bench.record import Environment, Machine
+from assay.bench.registry import get_workload
+from assay.bench.store import RunStore
 from tests.bench.launch.past import ENVIRONMENT, machine, past
 
 CHEAP, DEAR = "affinity-v1/documented/train/standard/closed/fp32", "affinity-v1/by-complex/train/standard/closed/fp32"

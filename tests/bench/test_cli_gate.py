@@ -22,7 +22,7 @@ CASE = "affinity-v2/documented/train/smoke/closed"
 def is_worker(process: psutil.Process) -> bool:
     """False also for what has just ended: a gate starts git as well, and a process may be a zombie between two looks."""
     try:
-        return "bench.gate.start" in process.cmdline()
+        return "assay.bench.gate.start" in process.cmdline()
     except psutil.NoSuchProcess:
         return False
 

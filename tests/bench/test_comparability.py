@@ -4,11 +4,11 @@ from datetime import UTC, datetime
 
 import pytest
 
-from bench.case import Case, Outcome
-from bench.comparability import hash_today, is_older
-from bench.profiles import load_profile
-from bench.record import CaseFields, Comparability, Record
-from bench.registry import hash_declaration
+from assay.bench.case import Case, Outcome
+from assay.bench.comparability import hash_today, is_older
+from assay.bench.profiles import load_profile
+from assay.bench.record import CaseFields, Comparability, Record
+from assay.bench.registry import hash_declaration
 
 CASE = "affinity-v1/documented/train/smoke/closed/fp32"
 TODAY = hash_declaration(Case.parse(CASE), load_profile("cpu"))

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file, save_file
 
-from bench.case import Case, Outcome, Phase
-from bench.execution import Execution, Settings
-from bench.profiles import load_profile
-from bench.store import RunStore, read_record
-from datasets.card import MissingData
-from models.workload import ignore_progress
+from assay.bench.case import Case, Outcome, Phase
+from assay.bench.execution import Execution, Settings
+from assay.bench.profiles import load_profile
+from assay.bench.store import RunStore, read_record
+from assay.datasets.card import MissingData
+from assay.models.workload import ignore_progress
 
 TRAIN = Case.parse("affinity-v1/documented/train/smoke/closed/fp32")
 EVAL = replace(TRAIN, phase=Phase.EVAL)

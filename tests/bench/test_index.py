@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
-import bench.index
-from bench.case import Case, Outcome, Quantity
-from bench.claims import Claim, Claims
-from bench.index import INDEX_FILE, Ledger, read_ledger, select_lasting
-from bench.judgement import judge
-from bench.record import CaseFields, Comparability, Dataset, Environment, Machine, Record
-from bench.report.leaderboard import render_leaderboard
-from bench.store import RecordError, RunStore, read_runs
+import assay.bench.index
+from assay.bench.case import Case, Outcome, Quantity
+from assay.bench.claims import Claim, Claims
+from assay.bench.index import INDEX_FILE, Ledger, read_ledger, select_lasting
+from assay.bench.judgement import judge
+from assay.bench.record import CaseFields, Comparability, Dataset, Environment, Machine, Record
+from assay.bench.report.leaderboard import render_leaderboard
+from assay.bench.store import RecordError, RunStore, read_runs
 
 HASH = "0" * 64
 BEGAN = datetime(2024, 1, 2, tzinfo=UTC)
@@ -45,7 +45,7 @@ def fill(results: Path, run: str, drafts: Sequence[Record]) -> RunStore:
 @pytest.fixture(autouse=True)
 def settled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Files count as settled at once: no test waits two seconds."""
-    monkeypatch.setattr(bench.index, "SETTLED_NS", -(10**12))
+    monkeypatch.setattr(assay.bench.index, "SETTLED_NS", -(10**12))
 
 
 @pytest.fixture
@@ -120,10 +120,10 @@ class TestDistrust:
         assert names(read_ledger(results)) == [("first", 0), ("first", 1)]
 
     def test_so_does_one_that_was_found_broken_or_was_too_young_to_watch(self, results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(bench.index, "SETTLED_NS", 10**12)
+        monkeypatch.setattr(assay.bench.index, "SETTLED_NS", 10**12)
         read_ledger(results)
         assert not (results / INDEX_FILE).exists()
-        monkeypatch.setattr(bench.index, "SETTLED_NS", -(10**12))
+        monkeypatch.setattr(assay.bench.index, "SETTLED_NS", -(10**12))
         (path,) = RunStore(results / "runs" / "second").paths()
         path.write_text(path.read_text().replace('"second"', '"copied"'))
         assert set(read_ledger(results).faults) == {"second"}

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from bench.case import Case, ClaimVerdict, ExitCode, Outcome, Quantity
-from bench.claims import Claim, Claims, Direction
-from bench.conditions import matches_device
-from bench.judgement import Judgement, exit_code, judge
-from bench.record import CaseFields, Dataset, Machine, Record
+from assay.bench.case import Case, ClaimVerdict, ExitCode, Outcome, Quantity
+from assay.bench.claims import Claim, Claims, Direction
+from assay.bench.conditions import matches_device
+from assay.bench.judgement import Judgement, exit_code, judge
+from assay.bench.record import CaseFields, Dataset, Machine, Record
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTED = ROOT / "results" / "baselines" / "documented.toml"

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from bench.case import UsageError
-from bench.neighbours import Neighbours, announce_run, own_run
+from assay.bench.case import UsageError
+from assay.bench.neighbours import Neighbours, announce_run, own_run
 
 HOLD = """
 import os, sys
 from pathlib import Path
-from bench.neighbours import announce_run, own_run
+from assay.bench.neighbours import announce_run, own_run
 with own_run(Path(sys.argv[1])), announce_run("nightly"):
     print(os.getpid(), flush=True)
     sys.stdin.read()

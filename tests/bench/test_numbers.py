@@ -4,8 +4,8 @@ from decimal import Decimal
 
 import pytest
 
-from bench.case import Quantity
-from bench.numbers import format_documented, format_duration, format_interval, format_number
+from assay.bench.case import Quantity
+from assay.bench.numbers import format_documented, format_duration, format_interval, format_number
 
 
 @pytest.mark.parametrize(

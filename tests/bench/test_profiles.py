@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from bench import profiles
-from bench.case import Precision, UsageError
-from bench.profiles import detect_profile, load_profile, load_profiles, match_gpu
+from assay.bench import profiles
+from assay.bench.case import Precision, UsageError
+from assay.bench.profiles import detect_profile, load_profile, load_profiles, match_gpu
 
 
 def test_the_known_machine_classes():

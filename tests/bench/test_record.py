@@ -10,8 +10,8 @@ import jsonschema
 import pytest
 from pydantic import ValidationError
 
-from bench.case import Case, Outcome, Quantity
-from bench.record import CaseFields, Comparability, Record, export_schema
+from assay.bench.case import Case, Outcome, Quantity
+from assay.bench.record import CaseFields, Comparability, Record, export_schema
 
 ROOT = Path(__file__).resolve().parents[2]
 HASH = "0" * 64
@@ -34,7 +34,7 @@ def draft(**changes: Any) -> Record:
 class TestSchema:
     def test_exported_schema_in_the_repository_is_in_step_with_the_code(self) -> None:
         assert (ROOT / "results" / "record.schema.json").read_text() == export_schema(), (
-            'the record schema changed: refresh its export with `python -c "from bench.record import export_schema; print(export_schema(), end=str())" > results/record.schema.json`'
+            'the record schema changed: refresh its export with `python -c "from assay.bench.record import export_schema; print(export_schema(), end=str())" > results/record.schema.json`'
         )
 
     def test_exported_schema_accepts_written_records_and_refuses_unknown_fields(self) -> None:

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from bench.case import Case, Division, Phase, Preset, UsageError
-from bench.profiles import load_profile
-from bench.registry import expand_cases, find_roots, get_variant, get_workload, hash_declaration, load_workloads, select_cases
-from bench.source import Trees
-from bench.store import RunStore
-from models.splice.encoder import GatedEncoder
-from models.splice.recipes import ResolvedRecipe
+from assay.bench.case import Case, Division, Phase, Preset, UsageError
+from assay.bench.profiles import load_profile
+from assay.bench.registry import expand_cases, find_roots, get_variant, get_workload, hash_declaration, load_workloads, select_cases
+from assay.bench.source import Trees
+from assay.bench.store import RunStore
+from assay.models.splice.encoder import GatedEncoder
+from assay.models.splice.recipes import ResolvedRecipe
 
 
 def test_every_declared_case_is_unique_and_trains_before_it_evaluates() -> None:
@@ -71,13 +71,13 @@ def test_a_workload_says_itself_where_its_source_begins() -> None:
         "a container of ours": Trees(Path()),
     }
     assert find_roots(held, Phase.EVAL) == {  # type: ignore[arg-type]
-        *("bench.cases.conftest", "bench.cases.test_eval"),
-        *("models.splice.encoder", "models.splice.recipes", "bench.case", "bench.store", "bench.profiles", "bench.source"),
+        *("assay.bench.cases.conftest", "assay.bench.cases.test_eval"),
+        *("assay.models.splice.encoder", "assay.models.splice.recipes", "assay.bench.case", "assay.bench.store", "assay.bench.profiles", "assay.bench.source"),
     }
 
 
 def test_a_case_process_imports_its_own_family_alone() -> None:
-    code = "import sys; from bench.registry import get_workload; get_workload('affinity-v2'); print(*sorted(name for name in sys.modules if name.count('.') == 1))"
+    code = "import sys; from assay.bench.registry import get_workload; get_workload('affinity-v2'); print(*sorted(name for name in sys.modules if name.count('.') == 1))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    assert "models.affinity" in loaded
-    assert not {"models.splice", "models.tissuebert", "models.dnabert"} & set(loaded)
+    assert "assay.models.affinity" in loaded
+    assert not {"assay.models.splice", "assay.models.tissuebert", "assay.models.dnabert"} & set(loaded)

@@ -7,11 +7,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-import bench.registry
-from bench.case import Quantity, UsageError
-from bench.scoring import score_predictions
-from models.affinity.scoring import score_affinity
-from models.metrics import Metric, score_with_intervals
+import assay.bench.registry
+from assay.bench.case import Quantity, UsageError
+from assay.bench.scoring import score_predictions
+from assay.models.affinity.scoring import score_affinity
+from assay.models.metrics import Metric, score_with_intervals
 
 
 def compute_mae(truth: np.ndarray, prediction: np.ndarray) -> float:
@@ -24,7 +24,7 @@ def score(truth: np.ndarray, prediction: np.ndarray, groups: np.ndarray | None =
 
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bench.registry, "load_workloads", lambda: {"fake": SimpleNamespace(name="fake", score=score)})
+    monkeypatch.setattr(assay.bench.registry, "load_workloads", lambda: {"fake": SimpleNamespace(name="fake", score=score)})
 
 
 @pytest.fixture

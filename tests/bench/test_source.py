@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from bench.case import Phase, UsageError
-from bench.registry import find_roots, get_workload, load_workloads
-from bench.source import NOT_FOLLOWED, PACKAGES, ROOT, Tree, Trees, find_closure, hash_closure
+from assay.bench.case import Phase, UsageError
+from assay.bench.registry import find_roots, get_workload, load_workloads
+from assay.bench.source import NOT_FOLLOWED, PACKAGES, ROOT, Tree, Trees, find_closure, hash_closure
 
 SAMPLE = '''"""A module."""
 
@@ -136,7 +136,7 @@ class TestTrees:
         [
             ("import_module(f'{package}.{kind}')", "line 1: a module's name is put together; write the names"),
             ("importlib.import_module('bench.' + kind)", "put together"),
-            ("NAMES = [f'bench.measure.{kind}' for kind in kinds]", "put together"),
+            ("NAMES = [f'assay.bench.measure.{kind}' for kind in kinds]", "put together"),
             ("x =", "Python cannot read it"),
         ],
     )
@@ -216,9 +216,9 @@ def rewrite(copy: Path, trees: Trees) -> Rewrite:
     return apply
 
 
-MEASURING = {f"bench.measure.{name}" for name in ("board", "clock", "device", "energy", "flops", "memory", "meter", "nvml", "sampler", "traffic")} | {"bench.execution", "bench.plugin", "models.metrics"}
-BESIDE = ("bench.report", "bench.cli", "bench.gate.session", "bench.launch.local", "bench.exchange.tables", "bench.index", "bench.judgement", "bench.source", "datasets.sources")
-PROOFS = {f"models.dnabert.attention.{name}" for name in ("proof", "aot", "interpreted", "triton2")}
+MEASURING = {f"assay.bench.measure.{name}" for name in ("board", "clock", "device", "energy", "flops", "memory", "meter", "nvml", "sampler", "traffic")} | {"assay.bench.execution", "assay.bench.plugin", "assay.models.metrics"}
+BESIDE = ("assay.bench.report", "assay.bench.cli", "assay.bench.gate.session", "assay.bench.launch.local", "assay.bench.exchange.tables", "assay.bench.index", "assay.bench.judgement", "assay.bench.source", "assay.datasets.sources")
+PROOFS = {f"assay.models.dnabert.attention.{name}" for name in ("proof", "aot", "interpreted", "triton2")}
 
 
 @pytest.mark.parametrize("workload", load_workloads())
@@ -241,7 +241,7 @@ class TestWorkloads:
         closure = find_closure(trees, find_roots(get_workload(workload), Phase.TRAIN))
         assert closure >= MEASURING
         assert not closure & {*BESIDE, *PROOFS, *NOT_FOLLOWED}
-        assert not any(name.startswith(("bench.report", "bench.cli", "bench.gate", "bench.launch", "bench.exchange")) for name in closure)
+        assert not any(name.startswith(("assay.bench.report", "assay.bench.cli", "assay.bench.gate", "assay.bench.launch", "assay.bench.exchange")) for name in closure)
 
 
 def test_changes_in_what_shows_keeps_and_proves_change_no_hash(trees: Trees, copy: Path, tmp_path: Path) -> None:
@@ -257,12 +257,12 @@ def test_changes_in_what_shows_keeps_and_proves_change_no_hash(trees: Trees, cop
 
 def test_a_workload_has_the_modules_that_its_recipes_name_and_no_other_family_s(trees: Trees) -> None:
     closures = {name: find_closure(trees, find_roots(workload, Phase.TRAIN)) for name, workload in load_workloads().items()}
-    attention = {f"models.dnabert.attention.{name}" for name in ("eager", "sdpa", "flex", "flash", "fused", "kernels")}
+    attention = {f"assay.models.dnabert.attention.{name}" for name in ("eager", "sdpa", "flex", "flash", "fused", "kernels")}
     assert closures["dnabert-s"] >= attention
-    assert "models.splice.networks" in closures["splice-validated"] - closures["splice-simple-cnn"]
-    assert "models.hyenadna.network" in closures["splice-hyenadna-ensemble"] - closures["splice-ensemble"]
-    assert "datasets.text" in closures["tissuebert-file"]
-    assert not any(name.startswith(("models.splice", "models.dnabert", "datasets.splice")) for name in closures["affinity-v2"])
+    assert "assay.models.splice.networks" in closures["splice-validated"] - closures["splice-simple-cnn"]
+    assert "assay.models.hyenadna.network" in closures["splice-hyenadna-ensemble"] - closures["splice-ensemble"]
+    assert "assay.datasets.text" in closures["tissuebert-file"]
+    assert not any(name.startswith(("assay.models.splice", "assay.models.dnabert", "datasets.splice")) for name in closures["affinity-v2"])
 
 
 def test_what_is_not_followed_is_there_and_has_a_reason(trees: Trees) -> None:

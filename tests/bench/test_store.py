@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from bench.case import Outcome, Phase, Quantity, UsageError
-from bench.store import MAX_RECORD_BYTES, RecordError, RunStore, read_record, read_runs
+from assay.bench.case import Outcome, Phase, Quantity, UsageError
+from assay.bench.store import MAX_RECORD_BYTES, RecordError, RunStore, read_record, read_runs
 from tests.bench.test_record import draft
 from tests.conftest import ROOT
 
@@ -149,7 +149,7 @@ class TestStore:
             store.append(draft())
 
     def test_processes_append_at_the_same_time(self, store: RunStore) -> None:
-        script = f"from pathlib import Path; from bench.store import *; d = read_record(Path({str(store.append(draft()))!r})); s = RunStore(Path({str(store.folder)!r}))"
+        script = f"from pathlib import Path; from assay.bench.store import *; d = read_record(Path({str(store.append(draft()))!r})); s = RunStore(Path({str(store.folder)!r}))"
         command = [sys.executable, "-c", f"{script}; [s.append(d) for _ in range(13)]"]
         writers = [subprocess.Popen(command, cwd=ROOT) for _ in range(3)]
         assert [writer.wait(timeout=60) for writer in writers] == [0] * 3

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from bench.torch21 import adapt_torch
+from assay.bench.torch21 import adapt_torch
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from bench.case import Precision, Quantity
-from bench.profiles import load_profile
+from assay.bench.case import Precision, Quantity
+from assay.bench.profiles import load_profile
 from benchmarks.contest import Contest, Entry, Lane, Result, compete, judge, take_median
 from benchmarks.contest_command import format_table, format_verdict
 

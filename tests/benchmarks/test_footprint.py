@@ -4,8 +4,8 @@ from functools import partial
 import pytest
 import torch
 
-from bench.case import Precision, Quantity
-from bench.profiles import load_profile
+from assay.bench.case import Precision, Quantity
+from assay.bench.profiles import load_profile
 from benchmarks import footprint
 from benchmarks.footprint import measure_growth, use_of_peak
 

@@ -6,11 +6,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from bench.gate.presence import judge_mismatch
+from assay.bench.gate.presence import judge_mismatch
+from assay.models.splice.encoder import GatedEncoder
 from benchmarks.gate_rig import recorder
 from benchmarks.gate_rig.injection import ENCODER, TRAINING, add_layer, copy_project, replace_once, slow_down
 from benchmarks.gate_rig.recorder import CASES, plan_jobs, record_sessions, run_job
-from models.splice.encoder import GatedEncoder
 from tests.benchmarks.test_gate_rig import record
 from tests.conftest import ROOT
 

@@ -3,8 +3,8 @@ import shutil
 
 import pytest
 
-from bench.case import UsageError
-from bench.gate.verdict import GateVerdict
+from assay.bench.case import UsageError
+from assay.bench.gate.verdict import GateVerdict
 from benchmarks import gate_overhead
 from benchmarks.gate_overhead import Rounds, judge_overhead, main, measure_pair
 from tests.conftest import ROOT

@@ -4,9 +4,9 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
-from bench.case import Quantity, UsageError
-from bench.gate.statistics import SCREEN
-from bench.gate.verdict import Finding, FindingKind, GateVerdict, Values, decide, looks_slower
+from assay.bench.case import Quantity, UsageError
+from assay.bench.gate.statistics import SCREEN
+from assay.bench.gate.verdict import Finding, FindingKind, GateVerdict, Values, decide, looks_slower
 from benchmarks.gate_rig.__main__ import main
 from benchmarks.gate_rig.live import Launches, LiveSession, collect_rounds, count_live, pool_values, read_sessions
 from benchmarks.gate_rig.noise import MODELS, simulate

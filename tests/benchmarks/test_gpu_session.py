@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from bench.archive import DOCUMENTS, take_in
-from bench.case import Preset
-from bench.profiles import load_profile
-from bench.registry import select_cases
-from bench.store import RunStore
+from assay.bench.archive import DOCUMENTS, take_in
+from assay.bench.case import Preset
+from assay.bench.profiles import load_profile
+from assay.bench.registry import select_cases
+from assay.bench.store import RunStore
 from benchmarks import gpu_session
 from benchmarks.gpu_session import BATCHES, CASES, LEAST, Done, Part, hold_session, list_parts, main
 from tests.conftest import ROOT

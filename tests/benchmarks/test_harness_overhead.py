@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from bench.case import Quantity
+from assay.bench.case import Quantity
 from benchmarks.harness_overhead import format_table, measure_sampler, relate_to_rounds
 from tests.conftest import ROOT
 from tests.fakes.nvml import compile_nvml, install_nvml

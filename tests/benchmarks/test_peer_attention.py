@@ -5,11 +5,11 @@ import re
 import pytest
 import torch
 
-from bench.case import Unsupported
+from assay.bench.case import Unsupported
+from assay.models.dnabert.attention.packing import Packing, alibi_slopes
+from assay.models.dnabert.attention.registry import AttentionKind, load_attention
 from benchmarks.contest import Lane, compete, judge
 from benchmarks.peer_attention import BOUND, check_agreement, main, prepare
-from models.dnabert.attention.packing import Packing, alibi_slopes
-from models.dnabert.attention.registry import AttentionKind, load_attention
 
 
 def test_one_peer_has_the_bias_and_must_be_beaten_the_other_has_none_and_must_come_near():

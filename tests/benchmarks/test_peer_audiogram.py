@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch.utils.data import TensorDataset
 
-from bench.case import Division, ExitCode, Preset
+from assay.bench.case import Division, ExitCode, Preset
+from assay.models.audiogram.data import Mice
+from assay.models.audiogram.losses import Pairing
 from benchmarks import peer_audiogram
 from benchmarks.contest import Lane
 from benchmarks.peer_audiogram import aim_plainly, compute_plain_loss, find_partners, make_plain_network, prepare, train_plain
-from models.audiogram.data import Mice
-from models.audiogram.losses import Pairing
 
 CPU = torch.device("cpu")
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from assay.models.dnabert.attention.packing import alibi_bias, alibi_slopes
+from assay.models.dnabert.network import EncoderConfig
 from benchmarks.contest import Lane, compete
 from benchmarks.peer_dnabert import WAYS, check_agreement, main, make_lanes, prepare
 from benchmarks.plain_dnabert import make_bias
-from models.dnabert.attention.packing import alibi_bias, alibi_slopes
-from models.dnabert.network import EncoderConfig
 
 SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "peer_dnabert.py"
 

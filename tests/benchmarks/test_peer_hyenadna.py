@@ -5,12 +5,12 @@ import json
 import pytest
 import torch
 
-from bench.case import ExitCode
+from assay.bench.case import ExitCode
+from assay.models.hyenadna.network import CONFIGS, HyenaDNA
 from benchmarks import peer_hyenadna
 from benchmarks.contest import Lane
 from benchmarks.peer_hyenadna import LANES, make_model, prepare
 from benchmarks.plain_hyenadna import make_plain_backbone
-from models.hyenadna.network import CONFIGS, HyenaDNA
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -5,11 +5,11 @@ import json
 import pytest
 import torch
 
-from bench.case import ExitCode
+from assay.bench.case import ExitCode
+from assay.models.splice.base.network import SPLICEAI_80NT, SPLICEAI_400NT
 from benchmarks import peer_splice_base
 from benchmarks.contest import Lane
 from benchmarks.peer_splice_base import check_agreement, make_lanes
-from models.splice.base.network import SPLICEAI_80NT, SPLICEAI_400NT
 
 
 def test_both_forms_give_the_same_probabilities_within_50_nt_and_others_are_refused():

@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 
+from assay.models.tissuebert.bert import BertShape, DocumentedBert, TissueBert
 from benchmarks.contest import Lane, compete
 from benchmarks.peer_tissuebert import prepare
-from models.tissuebert.bert import BertShape, DocumentedBert, TissueBert
 
 TINY = BertShape(hidden=32, layers=2, heads=2, intermediate=64, dropout=0.0, attention_dropout=0.0)
 

@@ -11,14 +11,14 @@ import torch
 from torch import nn
 from torch.utils.data import TensorDataset
 
-from bench.case import Division, ExitCode, Precision, Preset
+from assay.bench.case import Division, ExitCode, Precision, Preset
+from assay.models.schedule import Schedule
+from assay.models.splice.networks import ValidatedDeltaPredictor
+from assay.models.training import Recipe
 from benchmarks import peer_training
 from benchmarks.contest import Lane
 from benchmarks.peer_training import prepare
 from benchmarks.plain_training import evaluate_plain, make_plain_predictor, train_plain
-from models.schedule import Schedule
-from models.splice.networks import ValidatedDeltaPredictor
-from models.training import Recipe
 
 CPU = torch.device("cpu")
 ROOT = Path(__file__).resolve().parents[2]

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from datasets.abag import (
+from assay.datasets.abag import (
     ABAG_CSV,
     BIN_EDGES,
     BIN_NAMES,
@@ -15,7 +15,7 @@ from datasets.abag import (
     read_abag,
     read_skempi,
 )
-from datasets.card import DataError, MissingData, hash_files
+from assay.datasets.card import DataError, MissingData, hash_files
 
 SKEMPI_HEADER = "antibody_heavy,antibody_light,antigen,pKd,complex\n"
 

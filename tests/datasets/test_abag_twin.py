@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from datasets.abag import SPLIT_FRACTIONS, SPLIT_SEED, assign_bins
-from datasets.abag_twin import AffinityTwin, identify
-from datasets.splits import split_by_group, split_random
+from assay.datasets.abag import SPLIT_FRACTIONS, SPLIT_SEED, assign_bins
+from assay.datasets.abag_twin import AffinityTwin, identify
+from assay.datasets.splits import split_by_group, split_random
 
 
 @pytest.fixture(scope="module")

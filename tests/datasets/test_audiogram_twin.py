@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from datasets.audiogram_twin import DOCUMENTED_MICE, STEP, TYPES, AudiogramTwin, identify
-from datasets.audiograms import split_by_gene
+from assay.datasets.audiogram_twin import DOCUMENTED_MICE, STEP, TYPES, AudiogramTwin, identify
+from assay.datasets.audiograms import split_by_gene
 
 
 def test_documented_size_and_genes():

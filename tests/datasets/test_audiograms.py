@@ -3,7 +3,7 @@ import csv
 import numpy as np
 import pytest
 
-from datasets.audiograms import (
+from assay.datasets.audiograms import (
     CATEGORY_COLUMNS,
     GENE_COLUMN,
     NUMBER_COLUMNS,
@@ -15,7 +15,7 @@ from datasets.audiograms import (
     read_mice,
     split_by_gene,
 )
-from datasets.card import DataError, MissingData
+from assay.datasets.card import DataError, MissingData
 
 COLUMNS = (*THRESHOLD_COLUMNS, *NUMBER_COLUMNS, *CATEGORY_COLUMNS, GENE_COLUMN)
 

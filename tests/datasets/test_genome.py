@@ -5,8 +5,8 @@ import gzip
 import numpy as np
 import pytest
 
-from datasets.card import DataError, MissingData
-from datasets.genome import Genome, GenomeFile, OutsideGenome, decode_bases, encode_bases, list_hg38_slices, reverse_complement
+from assay.datasets.card import DataError, MissingData
+from assay.datasets.genome import Genome, GenomeFile, OutsideGenome, decode_bases, encode_bases, list_hg38_slices, reverse_complement
 
 SEQUENCE = "ACGTNACCGGTTAAACCCGGGTTT"
 

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from datasets.card import DataError, MissingData
-from datasets.gue import PLANTED_SHARE, SHAPES, GueTask, identify_gue, identify_gue_twin, make_gue_twin, read_gue
+from assay.datasets.card import DataError, MissingData
+from assay.datasets.gue import PLANTED_SHARE, SHAPES, GueTask, identify_gue, identify_gue_twin, make_gue_twin, read_gue
 
 
 @pytest.mark.parametrize(

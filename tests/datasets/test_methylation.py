@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from datasets.card import DataError, MissingData
-from datasets.genome import encode_bases
-from datasets.methylation import NO_CPG, PAD, TEST_FILE, TOKENS, TRAIN_FILE, UNK, check_reads, identify_methylbert, read_methylbert, tokenise
+from assay.datasets.card import DataError, MissingData
+from assay.datasets.genome import encode_bases
+from assay.datasets.methylation import NO_CPG, PAD, TEST_FILE, TOKENS, TRAIN_FILE, UNK, check_reads, identify_methylbert, read_methylbert, tokenise
 
 HEADER = "name\tdna_seq\tmethyl_seq\tctype\tdmr_label"
 

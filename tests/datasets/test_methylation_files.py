@@ -7,11 +7,11 @@ import h5py
 import numpy as np
 import pytest
 
-from datasets.card import DataError, MissingData
-from datasets.methylation import PAD, TISSUES, TOKENS
-from datasets.methylation_files import Hdf5Reads, NpzReads, NpzSample, average_states, measure_samples
-from datasets.methylation_lists import read_list
-from datasets.methylation_twin import ReadTwin
+from assay.datasets.card import DataError, MissingData
+from assay.datasets.methylation import PAD, TISSUES, TOKENS
+from assay.datasets.methylation_files import Hdf5Reads, NpzReads, NpzSample, average_states, measure_samples
+from assay.datasets.methylation_lists import read_list
+from assay.datasets.methylation_twin import ReadTwin
 
 REGIONS = 6
 

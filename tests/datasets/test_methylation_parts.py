@@ -4,9 +4,9 @@ import h5py
 import numpy as np
 import pytest
 
-from datasets.card import DataError, MissingData
-from datasets.methylation import TOKENS
-from datasets.methylation_parts import NAMELESS, identify_parts, open_parts
+from assay.datasets.card import DataError, MissingData
+from assay.datasets.methylation import TOKENS
+from assay.datasets.methylation_parts import NAMELESS, identify_parts, open_parts
 
 REGIONS = 4
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.optimize import nnls
 
-from datasets.methylation import TISSUES
-from datasets.methylation_samples import BLOOD, MISLABELLED, Samples, Stage, draw_proportions, list_absent, make_sample_twin, mask_blood, mix, solve_nnls
+from assay.datasets.methylation import TISSUES
+from assay.datasets.methylation_samples import BLOOD, MISLABELLED, Samples, Stage, draw_proportions, list_absent, make_sample_twin, mask_blood, mix, solve_nnls
 
 REGIONS = 400
 

@@ -5,8 +5,8 @@ import resource
 import numpy as np
 import pytest
 
-from datasets.methylation import NO_CPG, PAD, check_reads
-from datasets.methylation_twin import BASES, DOCUMENTED_READS, ERROR, RandomTokens, ReadTwin
+from assay.datasets.methylation import NO_CPG, PAD, check_reads
+from assay.datasets.methylation_twin import BASES, DOCUMENTED_READS, ERROR, RandomTokens, ReadTwin
 
 SMALL = np.arange(2_000)
 

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 import torch
 
-from datasets.card import DataError, MissingData
-from datasets.protein_features import COLUMNS, ESM2_VARIABLE, Esm2Encoder, KmerPca, extract_features, split_chains
+from assay.datasets.card import DataError, MissingData
+from assay.datasets.protein_features import COLUMNS, ESM2_VARIABLE, Esm2Encoder, KmerPca, extract_features, split_chains
 
 VOCABULARY = ["<cls>", "<pad>", "<eos>", "<unk>", *"LAGVSERTIDPKQNFYMHWCXBUZO", ".", "-", "<null_1>", "<mask>"]
 HIDDEN = 16
@@ -176,7 +176,7 @@ def test_damaged_cache_is_refused_with_its_name_and_the_remedy(tiny_esm, tmp_pat
 
 
 def test_interrupted_embedding_keeps_what_was_done(tiny_esm, tmp_path, monkeypatch):
-    monkeypatch.setattr("datasets.protein_features.SEQUENCES_PER_SHARD", 4)
+    monkeypatch.setattr("assay.datasets.protein_features.SEQUENCES_PER_SHARD", 4)
     table = make_table(5)
     embed = Esm2Encoder.embed
     embedded: list[list[str]] = []

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from datasets.card import DataError
-from datasets.sources import DerivedFile, FileStatus, SourceFile, Sources, describe, fetch, load_sources, verify
+from assay.datasets.card import DataError
+from assay.datasets.sources import DerivedFile, FileStatus, SourceFile, Sources, describe, fetch, load_sources, verify
 
 ROOT = Path(__file__).resolve().parents[2]
 BODY = bytes(range(256)) * 1024
@@ -195,8 +195,8 @@ def test_file_size_limit_is_reported_like_a_full_disk(origin, tmp_path):
     script = """
 import resource, signal, sys
 from pathlib import Path
-from datasets.card import DataError
-from datasets.sources import SourceFile, fetch
+from assay.datasets.card import DataError
+from assay.datasets.sources import SourceFile, fetch
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 try:

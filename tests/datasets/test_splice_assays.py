@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from datasets.card import DataError, MissingData
-from datasets.genome import Genome, GenomeFile, decode_bases, list_hg38_slices
-from datasets.splice_assays import MAPSY_FILE, MFASS_SCORES, MFASS_VARIANTS, VEXSEQ_FILE, read_mapsy, read_mfass, read_mfass_variants, read_vexseq
-from datasets.splice_windows import cut_windows
+from assay.datasets.card import DataError, MissingData
+from assay.datasets.genome import Genome, GenomeFile, decode_bases, list_hg38_slices
+from assay.datasets.splice_assays import MAPSY_FILE, MFASS_SCORES, MFASS_VARIANTS, VEXSEQ_FILE, read_mapsy, read_mfass, read_mfass_variants, read_vexseq
+from assay.datasets.splice_windows import cut_windows
 
 MAPSY_HEADER = "WT_SEQ,MUT_SEQ,log2_vivo_ratio,ESM,chr"
 WILD, MUTANT = "A" * 200, "A" * 99 + "G" + "A" * 100

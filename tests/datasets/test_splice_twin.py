@@ -5,10 +5,10 @@ import re
 import numpy as np
 import pytest
 
-from datasets.genome import decode_bases
-from datasets.splice_twin import DECOY_SHARE, SILENT_SHARE, identify_splice_twin, make_splice_twin
-from datasets.splice_variants import TargetRecipe
-from datasets.splits import split_by_values
+from assay.datasets.genome import decode_bases
+from assay.datasets.splice_twin import DECOY_SHARE, SILENT_SHARE, identify_splice_twin, make_splice_twin
+from assay.datasets.splice_variants import TargetRecipe
+from assay.datasets.splits import split_by_values
 
 DONOR, ACCEPTOR = "CAGGTAAGT", "TTTTTTTTTTTTCAGG"
 

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datasets.card import DataError, DatasetIdentity
-from datasets.genome import decode_bases, encode_bases
-from datasets.splice_variants import BaseDeltas, Effect, SpliceVariants, TargetRecipe, make_targets, sample_balanced, share_effect
-from datasets.splice_windows import parse_alleles, substitute, window_start
+from assay.datasets.card import DataError, DatasetIdentity
+from assay.datasets.genome import decode_bases, encode_bases
+from assay.datasets.splice_variants import BaseDeltas, Effect, SpliceVariants, TargetRecipe, make_targets, sample_balanced, share_effect
+from assay.datasets.splice_windows import parse_alleles, substitute, window_start
 
 BASES = st.text("ACGT", min_size=1, max_size=12)
 

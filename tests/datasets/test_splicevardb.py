@@ -5,10 +5,10 @@ import csv
 import numpy as np
 import pytest
 
-from datasets.card import DataError
-from datasets.genome import Genome, GenomeFile, decode_bases, list_hg38_slices, reverse_complement
-from datasets.splice_variants import TargetRecipe
-from datasets.splicevardb import read_deltas, read_splicevardb
+from assay.datasets.card import DataError
+from assay.datasets.genome import Genome, GenomeFile, decode_bases, list_hg38_slices, reverse_complement
+from assay.datasets.splice_variants import TargetRecipe
+from assay.datasets.splicevardb import read_deltas, read_splicevardb
 
 CHROMOSOME = "ACGTTGCA" * 150
 HEADER = "variant_id\thg19\thg38\tgene\thgvs\tmethod\tclassification\tlocation\tdoi"

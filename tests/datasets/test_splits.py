@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.model_selection import train_test_split
 
-from datasets.card import DataError
-from datasets.splits import assign_folds, split_by_group, split_by_values, split_random
+from assay.datasets.card import DataError
+from assay.datasets.splits import assign_folds, split_by_group, split_by_values, split_random
 
 DOCUMENTED = (0.70, 0.15, 0.15)
 

@@ -14,15 +14,15 @@ from pathlib import Path
 import pytest
 from docker.client import DockerClient
 
-from bench.gate.container import Image as ImageSide
-from bench.gate.container import open_image
-from bench.gate.harness import open_sides
-from bench.gate.line import Line
-from bench.gate.pair import B
-from bench.gate.protocol import PROTOCOL
-from bench.gate.reference import hash_files
-from bench.launch.containers import HARDENED, PYTHON, Containers, Image, name_launcher
-from bench.store import RunStore
+from assay.bench.gate.container import Image as ImageSide
+from assay.bench.gate.container import open_image
+from assay.bench.gate.harness import open_sides
+from assay.bench.gate.line import Line
+from assay.bench.gate.pair import B
+from assay.bench.gate.protocol import PROTOCOL
+from assay.bench.gate.reference import hash_files
+from assay.bench.launch.containers import HARDENED, PYTHON, Containers, Image, name_launcher
+from assay.bench.store import RunStore
 from benchmarks.gate_rig.injection import copy_project
 from tests.conftest import heed_interrupts
 
@@ -178,7 +178,7 @@ def test_a_side_that_is_an_image_is_run_by_the_reference_s_harness(host, client,
 
 
 def test_what_a_killed_gate_leaves_the_next_one_removes(host, digest, monkeypatch, tmp_path):
-    script = "import sys, os, pathlib; from bench.gate.container import open_image\nopen_image(sys.argv[1], gpu=False).start(pathlib.Path(sys.argv[2]), None); os._exit(9)"
+    script = "import sys, os, pathlib; from assay.bench.gate.container import open_image\nopen_image(sys.argv[1], gpu=False).start(pathlib.Path(sys.argv[2]), None); os._exit(9)"
     environment = os.environ | host.engine.variables
     killed = subprocess.run([sys.executable, "-c", script, digest, tmp_path / "log"], cwd=ROOT, env=environment, capture_output=True, text=True)
     assert (killed.returncode, len(host.containers())) == (9, 1), killed.stderr

@@ -15,7 +15,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from bench.gate.kernel import Standing, Usage, adopt_orphans
+from assay.bench.gate.kernel import Standing, Usage, adopt_orphans
 
 STEP = 10.0  # s that a round of the reference takes on CLOCK: so long that beside it, what a test with real workers takes does not count
 Message = dict[str, Any]
@@ -101,7 +101,7 @@ class FakeLaunch:
 
     def __init__(self, worker: FakeWorker, number: int) -> None:
         self._worker, self._number, self._seed, self._looks = worker, number, 0, 0
-        self.used = [0.0, 0.0, 0.0]  # as in bench.gate.kernel.Usage
+        self.used = [0.0, 0.0, 0.0]  # as in assay.bench.gate.kernel.Usage
 
     def __call__(self, request: Message) -> list[Message]:
         """request -> answers."""
@@ -224,7 +224,7 @@ def rest(behaviour: str, kind: str) -> None:
 
 def main(behaviour: str) -> None:
     if behaviour == "absent":
-        sys.exit("No module named bench.gate.worker")
+        sys.exit("No module named assay.bench.gate.worker")
     adopt_orphans()
     reply = FakeWorker().launch()
     for line in sys.stdin:

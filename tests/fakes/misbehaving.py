@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bench.case import Case, Phase, Preset, Quantity, Unsupported
-from datasets.card import DataError, DatasetCard, DatasetIdentity, MissingData, identify_twin
-from models.training import Batch, Recipe, Splits, TrainingSession
-from models.workload import History, Progress, Resources, Session, Target, Variant
+from assay.bench.case import Case, Phase, Preset, Quantity, Unsupported
+from assay.datasets.card import DataError, DatasetCard, DatasetIdentity, MissingData, identify_twin
+from assay.models.training import Batch, Recipe, Splits, TrainingSession
+from assay.models.workload import History, Progress, Resources, Session, Target, Variant
 
 RECIPE = Recipe(optimiser="adam", learning_rate=0.01, weight_decay=0.0, batch=8, epochs=2)
 

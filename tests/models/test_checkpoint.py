@@ -15,10 +15,10 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from bench.case import Precision
-from datasets.card import DataError, DatasetCard, identify_twin
-from models.schedule import Schedule
-from models.training import Recipe, Splits, TrainingSession
+from assay.bench.case import Precision
+from assay.datasets.card import DataError, DatasetCard, identify_twin
+from assay.models.schedule import Schedule
+from assay.models.training import Recipe, Splits, TrainingSession
 
 ROOT = Path(__file__).resolve().parents[2]
 FULL = Recipe(

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from models.dropout import LEVELS, QuickDropout, quicken_dropout
+from assay.models.dropout import LEVELS, QuickDropout, quicken_dropout
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

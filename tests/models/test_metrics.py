@@ -3,7 +3,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from models.metrics import RESAMPLES, Metric, Undefined, compute_mae, compute_rmse, keep_draws, percentile_interval, score_with_intervals
+from assay.models.metrics import RESAMPLES, Metric, Undefined, compute_mae, compute_rmse, keep_draws, percentile_interval, score_with_intervals
 
 
 def mean_error(truth: np.ndarray, prediction: np.ndarray) -> float:

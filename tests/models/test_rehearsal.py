@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bench.case import Case, Division, Phase, Precision, Preset
-from bench.registry import get_workload, load_workloads
-from models.transfer import send
-from models.workload import Resources, Session
+from assay.bench.case import Case, Division, Phase, Precision, Preset
+from assay.bench.registry import get_workload, load_workloads
+from assay.models.transfer import send
+from assay.models.workload import Resources, Session
 
 if TYPE_CHECKING:
     from tests.models.rehearsal import Rehearsal
@@ -66,7 +66,7 @@ def rehearsal(monkeypatch) -> "Rehearsal":
 
     monkeypatch.setattr(Tensor, "pin_memory", lambda self: self)  # the driver pins
     monkeypatch.setattr(FakeTensor, "data_ptr", Tensor.__hash__, raising=False)  # tells whether weights were exchanged
-    monkeypatch.setattr("models.splice.ensemble.declaration.measure_memory", lambda member, device: None)
+    monkeypatch.setattr("assay.models.splice.ensemble.declaration.measure_memory", lambda member, device: None)
     return Rehearsal()
 
 

@@ -11,13 +11,13 @@ from torch import Tensor
 from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
 
-from bench.case import Case, Phase, Preset
-from bench.registry import get_workload, load_workloads
-from models.dnabert.network import DnabertEncoder
-from models.dnabert.tasks import FrozenSession
-from models.schedule import Schedule
-from models.splice.ensemble import EnsembleWorkload
-from models.workload import Resources, Session, Workload, ignore_progress
+from assay.bench.case import Case, Phase, Preset
+from assay.bench.registry import get_workload, load_workloads
+from assay.models.dnabert.network import DnabertEncoder
+from assay.models.dnabert.tasks import FrozenSession
+from assay.models.schedule import Schedule
+from assay.models.splice.ensemble import EnsembleWorkload
+from assay.models.workload import Resources, Session, Workload, ignore_progress
 from tests.models.test_training import open_session
 
 pytestmark = pytest.mark.usefixtures("one_thread")  # members of an ensemble would train in processes of their own, unseen here

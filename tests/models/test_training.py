@@ -11,10 +11,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bench.case import Precision, Quantity, Unsupported
-from datasets.card import DatasetCard, identify_twin
-from models.schedule import Schedule
-from models.training import Batch, Recipe, Splits, TrainingSession
+from assay.bench.case import Precision, Quantity, Unsupported
+from assay.datasets.card import DatasetCard, identify_twin
+from assay.models.schedule import Schedule
+from assay.models.training import Batch, Recipe, Splits, TrainingSession
 
 CPU = torch.device("cpu")
 CARD = DatasetCard(identify_twin("line", rows=64), "drawn here", "CC0-1.0", {"train": 64, "test": 10})

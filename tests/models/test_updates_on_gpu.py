@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from torch.optim.optimizer import Optimizer, register_optimizer_step_pre_hook
 from torch.overrides import TorchFunctionMode
 
-from bench.case import Case, Division, Phase, Precision, Preset
-from bench.registry import get_workload, load_workloads
-from models.dnabert.attention.registry import AttentionKind, load_attention
-from models.dnabert.tasks import element_type
-from models.dropout import QuickDropout
-from models.workload import Resources, Session
+from assay.bench.case import Case, Division, Phase, Precision, Preset
+from assay.bench.registry import get_workload, load_workloads
+from assay.models.dnabert.attention.registry import AttentionKind, load_attention
+from assay.models.dnabert.tasks import element_type
+from assay.models.dropout import QuickDropout
+from assay.models.workload import Resources, Session
 from tests.models.test_training import open_session
 
 pytestmark = pytest.mark.usefixtures("one_thread")

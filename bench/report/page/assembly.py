@@ -11,26 +11,26 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from bench.case import ClaimVerdict
-from bench.claims import Claims
-from bench.comparability import is_older
-from bench.exchange.imports import Imported
-from bench.index import age
-from bench.judgement import Judgement, judge
-from bench.profiles import load_profiles
-from bench.record import Record
-from bench.registry import load_workloads
-from bench.report.data_names import name_data
-from bench.report.fits import compare_fits
-from bench.report.leaderboard import tabulate_records
-from bench.report.markdown import clean_text
-from bench.report.page.claims_section import ORDER, describe_claims, describe_fits, plot_claims
-from bench.report.page.history import Passage
-from bench.report.page.imports_section import describe_imports
-from bench.report.page.payload import ELEMENT, Json, Pool, fill_blocks, pack, pack_text, round_quantity, thin_curve
-from bench.report.page.rows import QUANTITY_COLUMNS, Detail, Row, tell_columns, tell_detail
-from bench.report.page.script import load_plot_script
-from bench.report.ranking import Rank
+from assay.bench.case import ClaimVerdict
+from assay.bench.claims import Claims
+from assay.bench.comparability import is_older
+from assay.bench.exchange.imports import Imported
+from assay.bench.index import age
+from assay.bench.judgement import Judgement, judge
+from assay.bench.profiles import load_profiles
+from assay.bench.record import Record
+from assay.bench.registry import load_workloads
+from assay.bench.report.data_names import name_data
+from assay.bench.report.fits import compare_fits
+from assay.bench.report.leaderboard import tabulate_records
+from assay.bench.report.markdown import clean_text
+from assay.bench.report.page.claims_section import ORDER, describe_claims, describe_fits, plot_claims
+from assay.bench.report.page.history import Passage
+from assay.bench.report.page.imports_section import describe_imports
+from assay.bench.report.page.payload import ELEMENT, Json, Pool, fill_blocks, pack, pack_text, round_quantity, thin_curve
+from assay.bench.report.page.rows import QUANTITY_COLUMNS, Detail, Row, tell_columns, tell_detail
+from assay.bench.report.page.script import load_plot_script
+from assay.bench.report.ranking import Rank
 
 PAGE_BYTES = 2_000_000
 MAX_ROWS = 10_000

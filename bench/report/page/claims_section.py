@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from urllib.parse import quote
 
-from bench.case import ClaimVerdict
-from bench.conditions import name_device
-from bench.judgement import Judgement
-from bench.numbers import format_documented, format_interval
-from bench.record import Record
-from bench.report.fits import FitRow
-from bench.report.markdown import clean_text
-from bench.report.page.payload import Json, round_quantity
-from bench.report.paraphrase import paraphrase
+from assay.bench.case import ClaimVerdict
+from assay.bench.conditions import name_device
+from assay.bench.judgement import Judgement
+from assay.bench.numbers import format_documented, format_interval
+from assay.bench.record import Record
+from assay.bench.report.fits import FitRow
+from assay.bench.report.markdown import clean_text
+from assay.bench.report.page.payload import Json, round_quantity
+from assay.bench.report.paraphrase import paraphrase
 
 ORDER = (
     *(ClaimVerdict.CONTRADICTED, ClaimVerdict.MISSED, ClaimVerdict.EXCEEDED, ClaimVerdict.REPRODUCED),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from bench.case import Quantity
+from assay.bench.case import Quantity
 
 REPORTS = Path("gate") / "reports"
 
@@ -28,7 +28,7 @@ def read_history(results: Path) -> Sequence[Passage]:
     paths = sorted((results / REPORTS).glob("*.json"))
     if not paths:
         return []
-    from bench.gate.verdict import FindingKind, read_report  # scipy: half a second that a store without a gate need not wait
+    from assay.bench.gate.verdict import FindingKind, read_report  # scipy: half a second that a store without a gate need not wait
 
     passages = [
         Passage(report.ended, finding.case_id, report.candidate.name, finding.estimate, finding.verdict)

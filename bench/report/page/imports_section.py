@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bench.exchange.imports import Imported
-from bench.numbers import format_interval
-from bench.report.markdown import clean_text
+from assay.bench.exchange.imports import Imported
+from assay.bench.numbers import format_interval
+from assay.bench.report.markdown import clean_text
 
 MAX_IMPORTED = 200  # they must not take the room of records; all are in LEADERBOARD.md
 

@@ -11,8 +11,8 @@ import zlib
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from bench.case import Quantity
-from bench.numbers import choose_decimals
+from assay.bench.case import Quantity
+from assay.bench.numbers import choose_decimals
 
 Json = object
 Item = TypeVar("Item")

@@ -7,10 +7,10 @@ import shlex
 from collections.abc import Sequence
 from functools import cache
 
-from bench.case import Phase
-from bench.index import name_line
-from bench.record import Environment, Record
-from bench.report.markdown import clean_text
+from assay.bench.case import Phase
+from assay.bench.index import name_line
+from assay.bench.record import Environment, Record
+from assay.bench.report.markdown import clean_text
 
 
 def write_commands(record: Record) -> Sequence[str]:
@@ -45,7 +45,7 @@ def _needs_data(record: Record) -> bool:
 
 @cache
 def _list_folders_and_files() -> str:
-    from datasets.sources import load_sources  # brings a downloader along, which only pages with real data should wait for
+    from assay.datasets.sources import load_sources  # brings a downloader along, which only pages with real data should wait for
 
     return " ".join(entry.path.casefold() for entry in load_sources().entries)
 

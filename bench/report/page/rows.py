@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel
 
-from bench.case import Quantity
-from bench.conditions import name_device
-from bench.record import Record
-from bench.report.leaderboard import name_image
-from bench.report.markdown import clean_text, locate_record
-from bench.report.page.payload import Json, round_quantity
-from bench.report.page.reproduction import write_commands
-from bench.report.ranking import Rank, spell_problem
+from assay.bench.case import Quantity
+from assay.bench.conditions import name_device
+from assay.bench.record import Record
+from assay.bench.report.leaderboard import name_image
+from assay.bench.report.markdown import clean_text, locate_record
+from assay.bench.report.page.payload import Json, round_quantity
+from assay.bench.report.page.reproduction import write_commands
+from assay.bench.report.ranking import Rank, spell_problem
 
 if TYPE_CHECKING:
-    from models.workload import Target  # needs torch, and every command imports this module
+    from assay.models.workload import Target  # needs torch, and every command imports this module
 
 GB = 1e9
 MEASURED: Mapping[str, tuple[str, float]] = {  # column: measurement, divisor

@@ -1,4 +1,4 @@
-"""Compiles one kernel ahead of time, without a GPU, and prints what came out as JSON: `python -m models.dnabert.attention.aot KERNEL ARCH DTYPE`.
+"""Compiles one kernel ahead of time, without a GPU, and prints what came out as JSON: `python -m assay.models.dnabert.attention.aot KERNEL ARCH DTYPE`.
 
 A process of its own: Triton 2's compiler can abort, hang or take the interpreter with it. `proof` starts it and judges.
 """
@@ -14,7 +14,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from models.dnabert.attention.fused import BACKWARD, FORWARD, Blocks
+from assay.models.dnabert.attention.fused import BACKWARD, FORWARD, Blocks
 
 WIDTH = 64
 BYTES = {"fp16": 2, "bf16": 2, "fp32": 4}
@@ -48,7 +48,7 @@ def compile_kernel(kernel: str, arch: int, dtype: str) -> dict[str, object]:
     import triton
 
     module, types, constants, blocks = describe(kernel, dtype)
-    function = getattr(import_module(f"models.dnabert.attention.{module}"), kernel)
+    function = getattr(import_module(f"assay.models.dnabert.attention.{module}"), kernel)
     compiler = _compile_by_stages if triton.__version__.startswith("2.1.") else _compile
     ptx, shared, code = compiler(function, types, constants, blocks, arch)
     found = re.search(r"\.target (\w+)", ptx)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from models.dnabert.attention.packing import Packing, alibi_bias
+from assay.models.dnabert.attention.packing import Packing, alibi_bias
 
 MASKED = -10_000.0
 """Added to the scores of padding keys, as in the published network; exp of it is zero in every dtype used here."""
@@ -17,7 +17,7 @@ def explain_absence(device: torch.device, dtype: torch.dtype, *, needs_gradient:
 
 
 def attend(qkv: Tensor, packing: Packing, slopes: Tensor) -> Tensor:
-    """See models.dnabert.attention.registry.Backend."""
+    """See assay.models.dnabert.attention.registry.Backend."""
     _, _, heads, width = qkv.shape
     batch, longest = len(packing.lengths), packing.longest
     rows = packing.remember("padded rows", lambda: packing.find_tokens(longest))

@@ -8,7 +8,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from models.dnabert.attention.packing import Packing
+from assay.models.dnabert.attention.packing import Packing
 
 MIN_CAPABILITY = (8, 0)
 
@@ -27,7 +27,7 @@ def explain_absence(device: torch.device, dtype: torch.dtype, *, needs_gradient:
 
 
 def attend(qkv: Tensor, packing: Packing, slopes: Tensor) -> Tensor:
-    """See models.dnabert.attention.registry.Backend."""
+    """See assay.models.dnabert.attention.registry.Backend."""
     import flash_attn  # type: ignore[import-not-found, unused-ignore]
 
     library = cast(Any, flash_attn)

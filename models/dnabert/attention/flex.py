@@ -10,7 +10,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from models.dnabert.attention.packing import Packing
+from assay.models.dnabert.attention.packing import Packing
 
 
 def explain_absence(device: torch.device, dtype: torch.dtype, *, needs_gradient: bool) -> str | None:  # noqa: ARG001
@@ -23,7 +23,7 @@ def explain_absence(device: torch.device, dtype: torch.dtype, *, needs_gradient:
 
 
 def attend(qkv: Tensor, packing: Packing, slopes: Tensor) -> Tensor:
-    """See models.dnabert.attention.registry.Backend."""
+    """See assay.models.dnabert.attention.registry.Backend."""
     query, key, value = (part.transpose(0, 1)[None] for part in qkv.unbind(1))
     mask = packing.remember("block mask", lambda: _make_block_mask(packing, qkv.device))
 

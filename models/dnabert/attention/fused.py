@@ -10,7 +10,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from models.dnabert.attention.packing import Packing
+from assay.models.dnabert.attention.packing import Packing
 
 WIDTHS = (16, 32, 64, 128)
 """Head widths that the kernels take: a power of two, and no smaller than a tensor core's tile."""
@@ -51,7 +51,7 @@ def interprets() -> bool:
 
 
 def attend(qkv: Tensor, packing: Packing, slopes: Tensor) -> Tensor:
-    """See models.dnabert.attention.registry.Backend. Raises ValueError for a head width that the kernels do not take."""
+    """See assay.models.dnabert.attention.registry.Backend. Raises ValueError for a head width that the kernels do not take."""
     if qkv.shape[-1] not in WIDTHS:
         raise ValueError(f"the Triton kernels take heads of {', '.join(map(str, WIDTHS))} channels, not of {qkv.shape[-1]}; choose another attention")
     return cast(Tensor, _FusedAttention.apply(qkv.contiguous(), packing, slopes))  # type: ignore[no-untyped-call]
@@ -60,7 +60,7 @@ def attend(qkv: Tensor, packing: Packing, slopes: Tensor) -> Tensor:
 class _FusedAttention(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, qkv: Tensor, packing: Packing, slopes: Tensor) -> Tensor:
-        from models.dnabert.attention import kernels
+        from assay.models.dnabert.attention import kernels
 
         tokens, _, heads, width = qkv.shape
         out = qkv.new_empty(tokens, heads, width)
@@ -75,7 +75,7 @@ class _FusedAttention(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
-        from models.dnabert.attention import kernels
+        from assay.models.dnabert.attention import kernels
 
         qkv, out, statistics, slopes = ctx.saved_tensors
         packing, grad_out = ctx.packing, grads[0].contiguous()

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from models.dnabert.attention import eager, fused
-from models.dnabert.attention.packing import Packing, alibi_slopes
+from assay.models.dnabert.attention import eager, fused
+from assay.models.dnabert.attention.packing import Packing, alibi_slopes
 
 LENGTHS = (1, 33, 64, 97)  # a single token, a tile and a bit, a whole tile, an odd one across tiles
 HEADS, WIDTH = 3, 16

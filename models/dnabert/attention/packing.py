@@ -10,7 +10,7 @@ from typing import TypeVar, cast
 import torch
 from torch import Tensor
 
-from models.transfer import send
+from assay.models.transfer import send
 
 T = TypeVar("T")
 

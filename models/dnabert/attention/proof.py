@@ -1,4 +1,4 @@
-"""What can be proved of the Triton kernels without a GPU: `python -m models.dnabert.attention.proof`.
+"""What can be proved of the Triton kernels without a GPU: `python -m assay.models.dnabert.attention.proof`.
 
 Every kernel is compiled ahead of time for every architecture, each in its own process with a time limit, and judged: the target line, the
 tensor-core instruction, shared memory within the chip's limit, register spills. Numerics run in Triton's interpreter against plain
@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from bench.case import ExitCode
+from assay.bench.case import ExitCode
 
 ROOT = Path(__file__).resolve().parents[3]
 SHARED_LIMIT = {80: 166_912, 86: 101_376, 89: 101_376, 90: 232_448, 100: 232_448}
@@ -58,7 +58,7 @@ def has_interpreter() -> bool:
 
 def compile_apart(kernel: str, arch: int, dtype: str, seconds: float = SECONDS) -> Compiled:
     """Compiles in a process of its own. A crash or a hang of the compiler is a failure like any other."""
-    command = [sys.executable, "-m", "models.dnabert.attention.aot", kernel, str(arch), dtype]
+    command = [sys.executable, "-m", "assay.models.dnabert.attention.aot", kernel, str(arch), dtype]
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     try:
         done = subprocess.run(command, check=False, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=seconds)
@@ -109,7 +109,7 @@ def compare_interpreted(dtype: str, seconds: float = SECONDS) -> dict[str, float
     if dtype not in ("float32", "float16"):
         raise ValueError(f"the interpreter computes float32 and float16 rightly, not {dtype}")
     environment = os.environ | {"TRITON_INTERPRET": "1"}
-    command = [sys.executable, "-m", "models.dnabert.attention.interpreted", dtype]
+    command = [sys.executable, "-m", "assay.models.dnabert.attention.interpreted", dtype]
     done = subprocess.run(command, check=False, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=seconds)
     if done.returncode != 0:
         raise RuntimeError((done.stderr.strip().splitlines() or ["no message"])[-1])

@@ -9,8 +9,8 @@ from typing import Protocol, cast
 import torch
 from torch import Tensor
 
-from bench.case import Unsupported
-from models.dnabert.attention.packing import Packing
+from assay.bench.case import Unsupported
+from assay.models.dnabert.attention.packing import Packing
 
 
 class AttentionKind(StrEnum):
@@ -34,11 +34,11 @@ class Backend(Protocol):
 
 
 _MODULES = {  # in full: the source hash follows them as it follows imports
-    AttentionKind.EAGER: "models.dnabert.attention.eager",
-    AttentionKind.SDPA: "models.dnabert.attention.sdpa",
-    AttentionKind.FLEX: "models.dnabert.attention.flex",
-    AttentionKind.FLASH: "models.dnabert.attention.flash",
-    AttentionKind.TRITON: "models.dnabert.attention.fused",
+    AttentionKind.EAGER: "assay.models.dnabert.attention.eager",
+    AttentionKind.SDPA: "assay.models.dnabert.attention.sdpa",
+    AttentionKind.FLEX: "assay.models.dnabert.attention.flex",
+    AttentionKind.FLASH: "assay.models.dnabert.attention.flash",
+    AttentionKind.TRITON: "assay.models.dnabert.attention.fused",
 }
 _PREFERENCE = (AttentionKind.FLASH, AttentionKind.TRITON, AttentionKind.FLEX, AttentionKind.SDPA)
 """Fastest first, on a GPU; a CPU takes sdpa."""

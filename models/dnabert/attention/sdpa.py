@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.dnabert.attention.packing import Packing, alibi_bias
-from models.transfer import send
+from assay.models.dnabert.attention.packing import Packing, alibi_bias
+from assay.models.transfer import send
 
 
 def explain_absence(device: torch.device, dtype: torch.dtype, *, needs_gradient: bool) -> str | None:  # noqa: ARG001
@@ -16,7 +16,7 @@ def explain_absence(device: torch.device, dtype: torch.dtype, *, needs_gradient:
 
 
 def attend(qkv: Tensor, packing: Packing, slopes: Tensor) -> Tensor:
-    """See models.dnabert.attention.registry.Backend."""
+    """See assay.models.dnabert.attention.registry.Backend."""
     _, _, heads, width = qkv.shape
     buckets = packing.remember("buckets", lambda: _bucket(packing))
     bias = packing.remember(("bias", qkv.dtype), lambda: alibi_bias(slopes, packing.longest).to(qkv.dtype))

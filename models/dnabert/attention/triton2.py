@@ -1,4 +1,4 @@
-"""What can be proved of the Triton 2 image without a GPU: `make triton2-proof`, or `python -m models.dnabert.attention.triton2 --venv DIR`.
+"""What can be proved of the Triton 2 image without a GPU: `make triton2-proof`, or `python -m assay.models.dnabert.attention.triton2 --venv DIR`.
 
 Installs the image's locked requirements once into an environment of its own, and there: holds versions and `tl.dot`'s signature against what
 is documented, shows that the published call compiles on no release, compiles every kernel for four architectures, and runs the tests
@@ -17,9 +17,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.case import ExitCode, UsageError
-from models.dnabert.attention import proof
-from models.dnabert.attention.proof import ROOT, SHARED_LIMIT, Compiled
+from assay.bench.case import ExitCode, UsageError
+from assay.models.dnabert.attention import proof
+from assay.models.dnabert.attention.proof import ROOT, SHARED_LIMIT, Compiled
 
 LOCK = ROOT / "docker" / "triton2" / "requirements.txt"
 DOCUMENT = ROOT / "docs" / "triton2.md"
@@ -133,7 +133,7 @@ def main(arguments: list[str] | None = None) -> int:
         except (UsageError, subprocess.CalledProcessError) as error:
             print(f"error: {error}", file=sys.stderr)  # noqa: T201
             return ExitCode.WRONG_USE
-        return subprocess.run([python, "-m", "models.dnabert.attention.triton2", *(["--write"] if options.write else [])], check=False, cwd=ROOT).returncode
+        return subprocess.run([python, "-m", "assay.models.dnabert.attention.triton2", *(["--write"] if options.write else [])], check=False, cwd=ROOT).returncode
     if not proof.is_installed():
         print("error: Triton is not installed here: name a folder for an environment with --venv DIR", file=sys.stderr)  # noqa: T201
         return ExitCode.WRONG_USE

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datasets.base_windows import SCAN, BaseWindow
-from datasets.genome import N, reverse_complement
-from models.splice.base.network import CLASSES, SpliceAI, SpliceAIEnsemble
+from assay.datasets.base_windows import SCAN, BaseWindow
+from assay.datasets.genome import N, reverse_complement
+from assay.models.splice.base.network import CLASSES, SpliceAI, SpliceAIEnsemble
 
 Array = np.ndarray
 

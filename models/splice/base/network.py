@@ -13,8 +13,8 @@ from pathlib import Path
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from datasets.card import MissingData
-from models.weights import compare_weights, read_weights
+from assay.datasets.card import MissingData
+from assay.models.weights import compare_weights, read_weights
 
 CHANNELS = 32
 CLASSES = ("neither", "acceptor", "donor")

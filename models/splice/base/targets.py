@@ -12,15 +12,15 @@ from pathlib import Path
 
 import torch
 
-from bench.case import UsageError
-from datasets.base_windows import BaseWindow, Skipped, cut_base_window
-from datasets.card import DataError, hash_files
-from datasets.genome import Genome, GenomeFile, list_hg38_slices
-from datasets.splice_windows import Alleles
-from datasets.variant_lists import read_variant_list
-from models.splice.base.deltas import BaseScores, StrandScores, score_windows
-from models.splice.base.network import CLASSES, SPLICEAI_10K, Architecture, SpliceAIEnsemble, list_checkpoints, load_ensemble
-from models.workload import Progress, ignore_progress
+from assay.bench.case import UsageError
+from assay.datasets.base_windows import BaseWindow, Skipped, cut_base_window
+from assay.datasets.card import DataError, hash_files
+from assay.datasets.genome import Genome, GenomeFile, list_hg38_slices
+from assay.datasets.splice_windows import Alleles
+from assay.datasets.variant_lists import read_variant_list
+from assay.models.splice.base.deltas import BaseScores, StrandScores, score_windows
+from assay.models.splice.base.network import CLASSES, SPLICEAI_10K, Architecture, SpliceAIEnsemble, list_checkpoints, load_ensemble
+from assay.models.workload import Progress, ignore_progress
 
 _DELTA_SCORES = ("DS_AG", "DS_AL", "DS_DG", "DS_DL")
 _DELTAS = tuple(f"d_{name}" for name in CLASSES)

@@ -10,18 +10,18 @@ from typing import Protocol
 
 import numpy as np
 
-from bench.case import Case, Quantity
-from datasets.card import DatasetCard, DatasetIdentity
-from datasets.splice_variants import SpliceVariants
-from datasets.splits import assign_folds
-from models.splice.data import SpliceData, open_data, read_variants, split_variants
-from models.splice.ensemble.session import EnsembleSession, Kind
-from models.splice.ensemble.training import choose_lanes, measure_memory
-from models.splice.quality import score_given_deltas
-from models.splice.recipes import ResolvedRecipe
-from models.splice.tasks import SpliceTask
-from models.training import TrainingSession
-from models.workload import Resources, Target, Variant, ignore_progress
+from assay.bench.case import Case, Quantity
+from assay.datasets.card import DatasetCard, DatasetIdentity
+from assay.datasets.splice_variants import SpliceVariants
+from assay.datasets.splits import assign_folds
+from assay.models.splice.data import SpliceData, open_data, read_variants, split_variants
+from assay.models.splice.ensemble.session import EnsembleSession, Kind
+from assay.models.splice.ensemble.training import choose_lanes, measure_memory
+from assay.models.splice.quality import score_given_deltas
+from assay.models.splice.recipes import ResolvedRecipe
+from assay.models.splice.tasks import SpliceTask
+from assay.models.training import TrainingSession
+from assay.models.workload import Resources, Target, Variant, ignore_progress
 
 Array = np.ndarray
 
@@ -31,7 +31,7 @@ class Inner(Protocol):
     name: str
 
     def facts(self, variant: str) -> Mapping[str, float]:
-        """As models.workload.Workload has it; so have recipe and identify."""
+        """As assay.models.workload.Workload has it; so have recipe and identify."""
 
     def recipe(self, case: Case) -> Mapping[str, object]:
         """The resolved hyper-parameters of a case."""
@@ -69,7 +69,7 @@ class EnsembleRecipe:
 
 @dataclass(kw_only=True)
 class EnsembleWorkload:
-    """Implements models.workload.Workload; `recipes` says what each variant is made of."""
+    """Implements assay.models.workload.Workload; `recipes` says what each variant is made of."""
 
     name: str
     summary: str

@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from bench.case import Quantity
-from datasets.splice_variants import SpliceVariants
-from models.metrics import Metric, score_with_intervals
-from models.splice.quality import area_under_roc, average_precision, choose_groups, correlate
+from assay.bench.case import Quantity
+from assay.datasets.splice_variants import SpliceVariants
+from assay.models.metrics import Metric, score_with_intervals
+from assay.models.splice.quality import area_under_roc, average_precision, choose_groups, correlate
 
 Array = np.ndarray
 Compute = Callable[[Array, Array], float]

@@ -1,4 +1,4 @@
-"""Several training sessions as one: implements models.workload.Session for ensembles and cross-validation."""
+"""Several training sessions as one: implements assay.models.workload.Session for ensembles and cross-validation."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from enum import StrEnum
 import numpy as np
 from torch import nn
 
-from bench.case import Quantity
-from datasets.card import DatasetCard
-from datasets.splice_variants import SpliceVariants
-from models.splice.ensemble.quality import score_gain, summarise_members
-from models.splice.ensemble.training import Lanes, OpenMember, train_members
-from models.splice.tasks import SpliceTask
-from models.training import TrainingSession
-from models.workload import History, Progress
+from assay.bench.case import Quantity
+from assay.datasets.card import DatasetCard
+from assay.datasets.splice_variants import SpliceVariants
+from assay.models.splice.ensemble.quality import score_gain, summarise_members
+from assay.models.splice.ensemble.training import Lanes, OpenMember, train_members
+from assay.models.splice.tasks import SpliceTask
+from assay.models.training import TrainingSession
+from assay.models.workload import History, Progress
 
 
 class Kind(StrEnum):

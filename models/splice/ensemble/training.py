@@ -12,8 +12,8 @@ import numpy as np
 import psutil
 import torch
 
-from models.training import TrainingSession
-from models.workload import History, Progress, ignore_progress
+from assay.models.training import TrainingSession
+from assay.models.workload import History, Progress, ignore_progress
 
 SIGN_OF_LIFE_SECONDS = 1.0
 _SHARE_OF_FREE_MEMORY = 0.5  # of the host

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from bench.case import Preset
-from bench.gate.pair import A, B, PairPlan
-from bench.gate.pipe import Pipe, ProcessPipe
-from bench.gate.reference import Source
-from bench.gate.session import GateSession, Options
-from bench.gate.verdict import GateReport, Side
-from bench.profiles import load_profile
+from assay.bench.case import Preset
+from assay.bench.gate.pair import A, B, PairPlan
+from assay.bench.gate.pipe import Pipe, ProcessPipe
+from assay.bench.gate.reference import Source
+from assay.bench.gate.session import GateSession, Options
+from assay.bench.gate.verdict import GateReport, Side
+from assay.bench.profiles import load_profile
 from tests.conftest import ROOT
 from tests.fakes import gate_worker
 from tests.fakes.gate_worker import CLOCK, FakePipe, FakeWorker
@@ -69,7 +69,7 @@ def notes() -> Notes:
 @pytest.fixture
 def compare(tmp_path: Path, notes: Notes, monkeypatch: pytest.MonkeyPatch) -> Callable[..., GateReport]:
     """compare(reference, candidate, ...) -> report. Workers are FakeWorker, or the name of a process's behaviour."""
-    monkeypatch.setattr("bench.gate.line.time", CLOCK)
+    monkeypatch.setattr("assay.bench.gate.line.time", CLOCK)
 
     def run(
         reference, candidate, *, seeds=10, budget=None, faults=(), later=(), notes_of_load=(), profile="cpu", across_environments=False, silence=10.0,
@@ -77,7 +77,7 @@ def compare(tmp_path: Path, notes: Notes, monkeypatch: pytest.MonkeyPatch) -> Ca
     ) -> GateReport:
         CLOCK.runs = isinstance(reference, str) or isinstance(candidate, str)
         if not CLOCK.runs:
-            monkeypatch.setattr("bench.gate.line.read_own_wait", lambda: 0.0)
+            monkeypatch.setattr("assay.bench.gate.line.read_own_wait", lambda: 0.0)
         sources = {
             A: FakeSource(Side(name="main", identity="0" * 40), reference, contents),
             B: FakeSource(Side(name="pull", identity="1" * 40), candidate),

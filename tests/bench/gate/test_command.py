@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from bench import cli_gate
-from bench.cli import app
-from bench.gate.history import History
-from bench.gate.verdict import GateReport, GateVerdict
+from assay.bench import cli_gate
+from assay.bench.cli import app
+from assay.bench.gate.history import History
+from assay.bench.gate.verdict import GateReport, GateVerdict
 from tests.bench.gate.test_history import FIRST, SECOND, make_report
 
 
@@ -111,7 +111,7 @@ def test_help_shows_defaults_and_examples() -> None:
 
 def test_a_comparison_with_itself_says_so(tmp_path, monkeypatch) -> None:
     root = Path(cli_gate.ROOT)
-    monkeypatch.setattr("bench.gate.session.GateSession.run", lambda session: make_report(FIRST, SECOND))
+    monkeypatch.setattr("assay.bench.gate.session.GateSession.run", lambda session: make_report(FIRST, SECOND))
     done = CliRunner().invoke(app, ["gate", "--profile", "cpu", "--results", str(tmp_path), "--reference", str(root), "--candidate", str(root), "--json"])
     assert done.exit_code == 0, done.output
     assert "every difference will be chance" in done.stderr

@@ -1,9 +1,9 @@
 import pytest
 
-from bench.case import Quantity
-from bench.gate.comment import join_reports, main
-from bench.gate.render import MARKER
-from bench.gate.verdict import Finding, FindingKind, GateVerdict
+from assay.bench.case import Quantity
+from assay.bench.gate.comment import join_reports, main
+from assay.bench.gate.render import MARKER
+from assay.bench.gate.verdict import Finding, FindingKind, GateVerdict
 from tests.bench.gate.test_verdict import make_report
 
 

@@ -11,15 +11,15 @@ from types import SimpleNamespace
 import pytest
 from docker.errors import APIError
 
-import bench.gate.container as container_module
-from bench.case import UsageError
-from bench.gate.container import ContainerPipe, Image, choose_gpu, open_image
-from bench.gate.line import FaultKind, Line, WorkerFault
-from bench.gate.protocol import Cases, ListCases
-from bench.gate.reference import open_source
-from bench.gate.verdict import Side
-from bench.launch.containers import Containers
-from bench.launch.containers import Image as LocalImage
+import assay.bench.gate.container as container_module
+from assay.bench.case import UsageError
+from assay.bench.gate.container import ContainerPipe, Image, choose_gpu, open_image
+from assay.bench.gate.line import FaultKind, Line, WorkerFault
+from assay.bench.gate.protocol import Cases, ListCases
+from assay.bench.gate.reference import open_source
+from assay.bench.gate.verdict import Side
+from assay.bench.launch.containers import Containers
+from assay.bench.launch.containers import Image as LocalImage
 
 
 class FakeContainer:
@@ -102,7 +102,7 @@ def test_an_engine_that_does_not_answer_is_wrong_use(monkeypatch: pytest.MonkeyP
     def hang(name, *, gpu):
         raise TimeoutError("Read timed out. (read timeout=60)")
 
-    monkeypatch.setattr("bench.gate.container.open_image", hang)
+    monkeypatch.setattr("assay.bench.gate.container.open_image", hang)
     with pytest.raises(UsageError, match="the container engine does not say what"), open_source("sha256:" + "0" * 64, tmp_path, gpu=False):
         pass
 

@@ -8,11 +8,11 @@ from types import SimpleNamespace
 import pytest
 from typer.testing import CliRunner
 
-from bench.case import Quantity, UsageError
-from bench.cli import app
-from bench.gate.history import AcceptEntry, History, RunEntry
-from bench.gate.verdict import Finding, FindingKind, GateReport, GateVerdict, Side
-from bench.record import Machine
+from assay.bench.case import Quantity, UsageError
+from assay.bench.cli import app
+from assay.bench.gate.history import AcceptEntry, History, RunEntry
+from assay.bench.gate.verdict import Finding, FindingKind, GateReport, GateVerdict, Side
+from assay.bench.record import Machine
 
 CASE = "fake/one/train/smoke/closed/fp32"
 FIRST, SECOND, THIRD = ("1" * 40, "2" * 40, "3" * 40)
@@ -164,7 +164,7 @@ def test_accept_on_the_command_line(history, tmp_path) -> None:
 
 def test_an_image_of_a_registry_is_pinned_by_the_id_that_sessions_know(history, tmp_path, monkeypatch) -> None:
     name, known = "ghcr.io/lab/assay@sha256:" + "b" * 64, "sha256:" + "c" * 64
-    monkeypatch.setattr("bench.gate.container.open_image", lambda name, *, gpu: SimpleNamespace(side=Side(name=name, identity=known)))
+    monkeypatch.setattr("assay.bench.gate.container.open_image", lambda name, *, gpu: SimpleNamespace(side=Side(name=name, identity=known)))
     done = CliRunner().invoke(app, ["gate", "accept", "--candidate", name, "--reason", "the released image", "--results", str(tmp_path)])
     assert done.exit_code == 0, done.output
     entry = history.pinned()

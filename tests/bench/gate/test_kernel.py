@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.gate.kernel import Usage, count_wait, find_tree, read_own_wait, read_standing, read_usage
+from assay.bench.gate.kernel import Usage, count_wait, find_tree, read_own_wait, read_standing, read_usage
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/schedstat").exists(), reason="the kernel keeps no such accounts here")
 ONE = {min(os.sched_getaffinity(0))} if hasattr(os, "sched_getaffinity") else {0}

@@ -5,8 +5,8 @@ import io
 import pytest
 from rich.console import Console
 
-from bench.gate import progress
-from bench.gate.progress import GateDisplay, describe_values
+from assay.bench.gate import progress
+from assay.bench.gate.progress import GateDisplay, describe_values
 
 
 @pytest.fixture

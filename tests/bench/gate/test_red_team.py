@@ -8,14 +8,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from bench.gate.harness import open_sides
-from bench.gate.line import Line
-from bench.gate.pair import B, PairPlan, start_line
-from bench.gate.pipe import ProcessPipe
-from bench.gate.protocol import Hello, Open, Warm, Warmed, Welcome
-from bench.gate.reference import Checkout, open_source
-from bench.gate.verdict import FindingKind, GateVerdict
-from bench.profiles import load_profile
+from assay.bench.gate.harness import open_sides
+from assay.bench.gate.line import Line
+from assay.bench.gate.pair import B, PairPlan, start_line
+from assay.bench.gate.pipe import ProcessPipe
+from assay.bench.gate.protocol import Hello, Open, Warm, Warmed, Welcome
+from assay.bench.gate.reference import Checkout, open_source
+from assay.bench.gate.verdict import FindingKind, GateVerdict
+from assay.bench.profiles import load_profile
 from benchmarks.gate_rig.cheats import CHEATS, Mechanism, tabulate_cheats
 from benchmarks.gate_rig.injection import copy_project
 from tests.bench.gate.test_command import gate  # noqa: F401  # a fixture
@@ -158,8 +158,8 @@ def test_an_answer_in_pieces(monkeypatch) -> None:
             piece, self._out = self._out[:1], self._out[1:]
             return piece
 
-    monkeypatch.setattr("bench.gate.line.read_own_wait", lambda: waited[0])
-    monkeypatch.setattr("bench.gate.line.time", gate_worker.CLOCK)
+    monkeypatch.setattr("assay.bench.gate.line.read_own_wait", lambda: waited[0])
+    monkeypatch.setattr("assay.bench.gate.line.time", gate_worker.CLOCK)
     monkeypatch.setattr(gate_worker.CLOCK, "runs", False)
     with Line(Dribbling(FakeLaunch(FakeWorker(spread=0), 0)), 60) as line:
         assert line.time_round(10).seconds == pytest.approx(STEP)
@@ -177,8 +177,8 @@ def test_an_honest_round_takes_its_time_however_long_the_gate_waits_for_a_core(m
                 waited[0] += queued * STEP
             return super().read(timeout)
 
-    monkeypatch.setattr("bench.gate.line.read_own_wait", lambda: waited[0])
-    monkeypatch.setattr("bench.gate.line.time", gate_worker.CLOCK)
+    monkeypatch.setattr("assay.bench.gate.line.read_own_wait", lambda: waited[0])
+    monkeypatch.setattr("assay.bench.gate.line.time", gate_worker.CLOCK)
     monkeypatch.setattr(gate_worker.CLOCK, "runs", False)
     with Line(Late(FakeLaunch(FakeWorker(spread=0), 0)), 60) as line:
         assert line.time_round(10).seconds == pytest.approx(STEP)
@@ -217,7 +217,7 @@ def test_a_little_work_in_every_rest(compare) -> None:
 
 
 def test_a_gpu_that_is_held_down(compare, monkeypatch) -> None:
-    monkeypatch.setattr("bench.gate.session.identify_machine", lambda device: MACHINE)
+    monkeypatch.setattr("assay.bench.gate.session.identify_machine", lambda device: MACHINE)
     report = compare(FakeWorker(), FakeWorker(factor=0.8), profile="a40", later=["clocks: held by: applications_clocks_setting"], seeds=0)
     assert find(report, FindingKind.SPEED).verdict is GateVerdict.INVALID_MACHINE
 
@@ -249,7 +249,7 @@ def test_variables_of_the_interpreter(tmp_path, monkeypatch) -> None:
     (tmp_path / "sitecustomize.py").write_text("raise SystemExit('imported')\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.setenv("PYTHONSTARTUP", str(tmp_path / "sitecustomize.py"))
-    monkeypatch.setattr("bench.gate.reference.WORKER", ("-c", "import os; print(*[name for name in os.environ if name.startswith('PYTHON')], flush=True)"))
+    monkeypatch.setattr("assay.bench.gate.reference.WORKER", ("-c", "import os; print(*[name for name in os.environ if name.startswith('PYTHON')], flush=True)"))
     with open_source(str(ROOT), ROOT, gpu=False) as source:
         pipe = source.start(tmp_path / "log", None)
         assert pipe.read(60) == b"\n"
@@ -260,7 +260,7 @@ def test_threads_that_keep_their_cores(tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("OMP_WAIT_POLICY", "active")
     monkeypatch.setenv("KMP_BLOCKTIME", "infinite")
     code = "import os; print(*[os.environ.get(name) for name in ('OMP_WAIT_POLICY', 'GOMP_SPINCOUNT', 'KMP_BLOCKTIME')], flush=True)"
-    monkeypatch.setattr("bench.gate.reference.WORKER", ("-c", code))
+    monkeypatch.setattr("assay.bench.gate.reference.WORKER", ("-c", code))
     with open_source(str(ROOT), ROOT, gpu=False) as source:
         pipe = source.start(tmp_path / "log", None)
         assert pipe.read(60) == b"None None 1\n"
@@ -309,7 +309,7 @@ def attempt(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Attempt]:
             line.greet()
             line.open(Open(case=CASE, profile="cpu", seed=42))
             line.warm(WARM)
-            (worker,) = [child for child in psutil.Process().children() if "bench.gate.start" in child.cmdline()]
+            (worker,) = [child for child in psutil.Process().children() if "assay.bench.gate.start" in child.cmdline()]
             before = worker.cpu_times()
             seconds = line.time_round(40).seconds
             after = worker.cpu_times()

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from bench.case import UsageError
-from bench.gate.reference import open_source, resolve_commit
-from bench.gate.verdict import GateReport, GateVerdict
+from assay.bench.case import UsageError
+from assay.bench.gate.reference import open_source, resolve_commit
+from assay.bench.gate.verdict import GateReport, GateVerdict
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.usefixtures("checkout")

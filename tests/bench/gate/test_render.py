@@ -4,9 +4,9 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from bench.case import Quantity
-from bench.gate.render import MARKER, to_annotations, to_junit, to_markdown
-from bench.gate.verdict import Finding, FindingKind, GateVerdict, Side
+from assay.bench.case import Quantity
+from assay.bench.gate.render import MARKER, to_annotations, to_junit, to_markdown
+from assay.bench.gate.verdict import Finding, FindingKind, GateVerdict, Side
 from tests.bench.gate.test_verdict import make_report
 
 R, UNKNOWN, E = GateVerdict.REGRESSED, GateVerdict.INCONCLUSIVE, GateVerdict.EQUIVALENT

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from bench.case import UsageError
-from bench.gate.verdict import FindingKind, GateVerdict
-from bench.record import Machine
+from assay.bench.case import UsageError
+from assay.bench.gate.verdict import FindingKind, GateVerdict
+from assay.bench.record import Machine
 from tests.fakes.gate_worker import CASES, STEP, FakeWorker
 
 CASE = CASES[0]
@@ -88,7 +88,7 @@ def test_where_the_kernel_does_not_tell_nothing_is_subtracted_and_the_verdict_sa
 
 
 def test_a_device_works_on_while_its_process_waits(compare, monkeypatch) -> None:
-    monkeypatch.setattr("bench.gate.session.identify_machine", lambda device: Machine(cpu="a CPU", cores=2, threads=1, memory_bytes=1 << 34, system="Linux"))
+    monkeypatch.setattr("assay.bench.gate.session.identify_machine", lambda device: Machine(cpu="a CPU", cores=2, threads=1, memory_bytes=1 << 34, system="Linux"))
     report = compare(FakeWorker(), FakeWorker(factor=2, queued=STEP), seeds=0, profile="a40")
     assert find(report, SPEED).estimate.value == pytest.approx(2.0, rel=1e-3)
 
@@ -169,7 +169,7 @@ def test_a_process_that_prints_into_its_answers(compare) -> None:
 def test_a_checkout_without_a_worker_is_older_than_the_gate(compare) -> None:
     finding = compare("absent", FakeWorker()).findings[0]
     assert finding.verdict is GateVerdict.NOT_COMPARABLE
-    assert "No module named bench.gate.worker" in finding.reason
+    assert "No module named assay.bench.gate.worker" in finding.reason
     assert "older than the gate" in finding.reason
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import wilcoxon
 
-from bench.gate.statistics import (
+from assay.bench.gate.statistics import (
     CONFIRM,
     FLOOR,
     SCREEN,

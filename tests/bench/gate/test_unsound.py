@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from bench.case import UsageError
-from bench.gate.verdict import GateVerdict
-from bench.record import Machine
+from assay.bench.case import UsageError
+from assay.bench.gate.verdict import GateVerdict
+from assay.bench.record import Machine
 from tests.bench.gate.test_session import CASE, MEMORY, PRESENCE, QUALITY, SPEED, failing, find, verdicts
 from tests.fakes.gate_worker import FakeWorker
 
@@ -154,7 +154,7 @@ def test_a_budget_that_ends_before_quality_says_so(compare) -> None:
 
 def test_a_budget_that_ends_between_seeds_keeps_what_was_found(compare, monkeypatch) -> None:
     late = [False]
-    monkeypatch.setattr("bench.gate.session.GateSession._is_late", lambda session: late[0])
+    monkeypatch.setattr("assay.bench.gate.session.GateSession._is_late", lambda session: late[0])
 
     def worse(seed):
         late[0] = True
@@ -173,7 +173,7 @@ def test_signs_of_life_do_not_outlive_the_budget(compare) -> None:
 
 
 def test_a_gpu_that_was_unfit_in_the_end_accuses_nobody_of_slowness(compare, monkeypatch) -> None:
-    monkeypatch.setattr("bench.gate.session.identify_machine", lambda device: MACHINE)
+    monkeypatch.setattr("assay.bench.gate.session.identify_machine", lambda device: MACHINE)
     peaks = {"rss_peak": {"value": 9e8, "unit": "bytes"}}
     slow = FakeWorker(factor=1.2, changes={"peaks": {"peaks": peaks}})
     report = compare(FakeWorker(), slow, profile="a40", later=["clocks: held by: sw_thermal_slowdown."], seeds=0)

@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 
-from bench.case import Quantity, UsageError
-from bench.gate.statistics import CONFIRM, SCREEN
-from bench.gate.verdict import Finding, FindingKind, GateReport, GateVerdict, Side, Values, decide, looks_slower, read_report
-from bench.record import Machine
+from assay.bench.case import Quantity, UsageError
+from assay.bench.gate.statistics import CONFIRM, SCREEN
+from assay.bench.gate.verdict import Finding, FindingKind, GateReport, GateVerdict, Side, Values, decide, looks_slower, read_report
+from assay.bench.record import Machine
 
 SPREAD = (np.arange(20) - 9.5) / 1000  # 20 values about zero, robust sd well under 2 %
 

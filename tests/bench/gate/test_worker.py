@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from bench.case import Case, Outcome, Quantity
-from bench.gate.protocol import (
+from assay.bench.case import Case, Outcome, Quantity
+from assay.bench.gate.protocol import (
     PROTOCOL,
     Alive,
     Bye,
@@ -33,10 +33,10 @@ from bench.gate.protocol import (
     encode,
     read_answer,
 )
-from bench.gate.samples import declare_batch
-from bench.gate.worker import Worker
-from models.metrics import RESAMPLES, Metric, score_with_intervals
-from models.training import TrainingSession
+from assay.bench.gate.samples import declare_batch
+from assay.bench.gate.worker import Worker
+from assay.models.metrics import RESAMPLES, Metric, score_with_intervals
+from assay.models.training import TrainingSession
 
 CASE = "affinity-v2/documented/train/smoke/closed/fp32"
 
@@ -150,7 +150,7 @@ def test_a_long_scoring_shows_signs_of_life(monkeypatch: pytest.MonkeyPatch) -> 
     worker = Worker(answers)
     state: dict[str, Any] = {"_case": Case.parse(CASE.replace("train", "eval")), "_session": Session(), "_resources": SimpleNamespace(seed=42)}
     vars(worker).update(state)
-    monkeypatch.setattr("bench.gate.worker.BEAT_SECONDS", 0.001)
+    monkeypatch.setattr("assay.bench.gate.worker.BEAT_SECONDS", 0.001)
     worker.serve(io.BytesIO(encode(Score())))
     trained, *beats, scored = [read_answer(line) for line in answers.getvalue().splitlines()]
     assert trained == Trained()

@@ -3,9 +3,9 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from bench.case import Case, Outcome, Quantity
-from bench.record import CaseFields, Comparability, Dataset, Environment, Machine, Record
-from datasets.card import DatasetIdentity
+from assay.bench.case import Case, Outcome, Quantity
+from assay.bench.record import CaseFields, Comparability, Dataset, Environment, Machine, Record
+from assay.datasets.card import DatasetIdentity
 
 BEGAN = datetime(2024, 1, 2, tzinfo=UTC)
 TWIN = DatasetIdentity("abag-twin", "a" * 64, synthetic=True)

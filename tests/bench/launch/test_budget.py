@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 import torch
 
-from bench.case import Case, Outcome, UsageError
-from bench.launch.budget import Agenda, Outlook, find_begun, parse_budget
-from bench.launch.campaign import Campaign, name_log
-from bench.launch.estimates import History
-from bench.launch.local import Contact, Ending, Limits
-from bench.launch.worth import Rating, Worth
-from bench.profiles import load_profile
-from bench.record import Environment, Machine, Record
-from bench.store import RunStore
+from assay.bench.case import Case, Outcome, UsageError
+from assay.bench.launch.budget import Agenda, Outlook, find_begun, parse_budget
+from assay.bench.launch.campaign import Campaign, name_log
+from assay.bench.launch.estimates import History
+from assay.bench.launch.local import Contact, Ending, Limits
+from assay.bench.launch.worth import Rating, Worth
+from assay.bench.profiles import load_profile
+from assay.bench.record import Environment, Machine, Record
+from assay.bench.store import RunStore
 from tests.bench.launch.past import ENVIRONMENT, TWIN, machine, past
 
 

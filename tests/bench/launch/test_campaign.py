@@ -14,10 +14,10 @@ import psutil
 import pytest
 from safetensors.torch import load_file, save_file
 
-from bench.case import Outcome
-from bench.launch.campaign import judge_run
-from bench.record import Record
-from bench.store import RunStore
+from assay.bench.case import Outcome
+from assay.bench.launch.campaign import judge_run
+from assay.bench.record import Record
+from assay.bench.store import RunStore
 from tests.conftest import heed_interrupts
 
 PATIENT = ("--select", "accidents and not hangs and not dawdles", "--name", "accidents", "--memory", "2.5")

@@ -12,13 +12,13 @@ import pytest
 import requests
 from docker.errors import APIError, DockerException, NotFound
 
-from bench.case import Outcome, Preset
-from bench.launch import docker as launching
-from bench.launch.containers import HARDENED, LABEL, CannotStart, Containers, Image, name_launcher, remove_container, sweep_orphans
-from bench.launch.docker import DockerLauncher, examine, read_status
-from bench.launch.local import Contact, Limits, explain_exit
-from bench.measure.fitness import NotFit
-from bench.registry import select_cases
+from assay.bench.case import Outcome, Preset
+from assay.bench.launch import docker as launching
+from assay.bench.launch.containers import HARDENED, LABEL, CannotStart, Containers, Image, name_launcher, remove_container, sweep_orphans
+from assay.bench.launch.docker import DockerLauncher, examine, read_status
+from assay.bench.launch.local import Contact, Limits, explain_exit
+from assay.bench.measure.fitness import NotFit
+from assay.bench.registry import select_cases
 
 IMAGE = Image("assay:cpu", f"sha256:{'a' * 64}")
 NOBODY: Any = None  # the machine of records that no test here reads

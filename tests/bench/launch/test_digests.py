@@ -4,9 +4,9 @@ import tomllib
 
 import pytest
 
-from bench.case import UsageError
-from bench.launch.containers import Image
-from bench.launch.digests import check_digest, keep_digests, read_digests
+from assay.bench.case import UsageError
+from assay.bench.launch.containers import Image
+from assay.bench.launch.digests import check_digest, keep_digests, read_digests
 
 OLD, NEW = (f"sha256:{digit * 64}" for digit in "ab")
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from docker.errors import ImageNotFound
 
-from bench.case import UsageError
-from bench.launch.containers import find_image
-from bench.launch.stations import Engine, Wish, _choose_gpu, open_stations
+from assay.bench.case import UsageError
+from assay.bench.launch.containers import find_image
+from assay.bench.launch.stations import Engine, Wish, _choose_gpu, open_stations
 
 ROOT = Path(__file__).resolve().parents[3]
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from bench.case import UsageError
-from bench.launch.entrypoint import choose_options, find_data
-from bench.measure import fitness
-from bench.measure.fitness import NotFit
-from bench.store import RunStore
+from assay.bench.case import UsageError
+from assay.bench.launch.entrypoint import choose_options, find_data
+from assay.bench.measure import fitness
+from assay.bench.measure.fitness import NotFit
+from assay.bench.store import RunStore
 
 ROOT = Path(__file__).resolve().parents[3]
 PRETENDED = ["--emulated", "gpu: scripted NVML"]
@@ -94,7 +94,7 @@ def test_real_data_are_used_where_there_are_any(tmp_path):
 
 
 def start(*arguments, **variables):
-    command = [sys.executable, "-m", "bench.launch.entrypoint", *arguments]
+    command = [sys.executable, "-m", "assay.bench.launch.entrypoint", *arguments]
     return subprocess.run(command, cwd=ROOT, env=os.environ | variables, capture_output=True, text=True, timeout=240)
 
 

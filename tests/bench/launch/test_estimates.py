@@ -2,11 +2,11 @@
 
 import pytest
 
-from bench.case import Case, Outcome, Preset
-from bench.launch.estimates import Estimate, History
-from bench.profiles import load_profile
-from bench.record import Record
-from datasets.card import DatasetIdentity
+from assay.bench.case import Case, Outcome, Preset
+from assay.bench.launch.estimates import Estimate, History
+from assay.bench.profiles import load_profile
+from assay.bench.record import Record
+from assay.datasets.card import DatasetIdentity
 from tests.bench.launch.past import H100, REAL, TWIN, past
 
 TRAIN = "affinity-v2/documented/train/standard/closed/fp32"

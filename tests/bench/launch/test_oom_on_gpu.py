@@ -6,9 +6,9 @@ import sys
 import pytest
 import torch
 
-from bench.case import Outcome, UsageError
-from bench.profiles import match_gpu
-from bench.store import RunStore
+from assay.bench.case import Outcome, UsageError
+from assay.bench.profiles import match_gpu
+from assay.bench.store import RunStore
 
 
 def find_profile(device: str) -> str:

@@ -7,16 +7,16 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from bench import cli
-from bench.case import UsageError
-from bench.launch import containers, docker
-from bench.launch.containers import Image
-from bench.launch.digests import read_digests
-from bench.launch.docker import Examination
-from bench.launch.stations import Engine, Station, Wish, find_run, name_suffixes, open_stations, spell_resumption
-from bench.measure.fitness import Finding, NotFit
-from bench.profiles import load_profile
-from bench.store import RunStore
+from assay.bench import cli
+from assay.bench.case import UsageError
+from assay.bench.launch import containers, docker
+from assay.bench.launch.containers import Image
+from assay.bench.launch.digests import read_digests
+from assay.bench.launch.docker import Examination
+from assay.bench.launch.stations import Engine, Station, Wish, find_run, name_suffixes, open_stations, spell_resumption
+from assay.bench.measure.fitness import Finding, NotFit
+from assay.bench.profiles import load_profile
+from assay.bench.store import RunStore
 
 NOBODY: Any = None
 RUN = ("run", "--engine", "docker", "--image", "cpu", "--image", "cuda", "--profile", "cpu", "--select", "affinity-v1/documented/train", "--division", "closed")

@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
-from bench.case import Case, Outcome, Quantity
-from bench.claims import Claim, ClaimKind, Claims, Direction
-from bench.launch.estimates import History
-from bench.launch.worth import Rating, Worth, rate_cases
-from bench.profiles import load_profile
-from bench.record import Record
-from datasets.card import DatasetIdentity
+from assay.bench.case import Case, Outcome, Quantity
+from assay.bench.claims import Claim, ClaimKind, Claims, Direction
+from assay.bench.launch.estimates import History
+from assay.bench.launch.worth import Rating, Worth, rate_cases
+from assay.bench.profiles import load_profile
+from assay.bench.record import Record
+from assay.datasets.card import DatasetIdentity
 from tests.bench.launch.past import H100, REAL, TWIN, past
 
 TRAIN = "affinity-v2/documented/train/standard/closed/fp32"

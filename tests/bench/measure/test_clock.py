@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.stats import binom
 
-from bench.measure.clock import median_interval, plan_rounds, run_round, summarise_rounds
+from assay.bench.measure.clock import median_interval, plan_rounds, run_round, summarise_rounds
 
 CPU = torch.device("cpu")
 

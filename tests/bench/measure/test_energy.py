@@ -1,7 +1,7 @@
 import pytest
 
-from bench.measure.board import SampledWindow
-from bench.measure.energy import measure_energy
+from assay.bench.measure.board import SampledWindow
+from assay.bench.measure.energy import measure_energy
 
 WINDOW = SampledWindow(seconds=6.0, energy_start_mj=5_000, energy_end_mj=1_205_000)
 

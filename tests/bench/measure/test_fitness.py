@@ -6,12 +6,12 @@ import pytest
 import torch
 from ruamel.yaml import YAML
 
-from bench.case import Precision
-from bench.measure import fitness
-from bench.measure.calibration import Calibration, calibrate_device
-from bench.measure.fitness import check_fitness, find_least_driver, serves_capability
-from bench.measure.load import Load, read_load
-from bench.profiles import load_profile
+from assay.bench.case import Precision
+from assay.bench.measure import fitness
+from assay.bench.measure.calibration import Calibration, calibrate_device
+from assay.bench.measure.fitness import check_fitness, find_least_driver, serves_capability
+from assay.bench.measure.load import Load, read_load
+from assay.bench.profiles import load_profile
 
 ROOT = Path(__file__).resolve().parents[3]
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -191,7 +191,7 @@ def test_calibration_is_held_against_the_datasheet(nvml, cuda_build, tmp_path, m
 
 
 def test_on_a_cpu_calibration_is_reported_only(tmp_path, monkeypatch):
-    monkeypatch.setattr("bench.measure.calibration.SECONDS", 0.05)
+    monkeypatch.setattr("assay.bench.measure.calibration.SECONDS", 0.05)
     found = {f.name: f for f in check_fitness(load_profile("cpu"), CPU, results=tmp_path, calibrate=True)}
     assert refusals(found) == set()
     for precision in ("fp32", "bf16"):
@@ -201,7 +201,7 @@ def test_on_a_cpu_calibration_is_reported_only(tmp_path, monkeypatch):
 
 
 def test_the_product_counts_two_operations_per_multiply_add(monkeypatch):
-    monkeypatch.setattr("bench.measure.calibration._time_call", lambda call, device: 0.5 if call() is not None else 0.0)
+    monkeypatch.setattr("assay.bench.measure.calibration._time_call", lambda call, device: 0.5 if call() is not None else 0.0)
     reached = calibrate_device(CPU, [Precision.FP32, Precision.BF16])
     assert reached.flops == dict.fromkeys([Precision.FP32, Precision.BF16], 2 * 1024**3 / 0.5)
     assert reached.bandwidth == 2 * (1 << 26) / 0.5
@@ -215,7 +215,7 @@ def test_the_product_counts_two_operations_per_multiply_add(monkeypatch):
     ],
 )
 def test_a_busy_cpu_is_unfit_for_a_cpu_profile_only(nvml, cuda_build, tmp_path, monkeypatch, busy, stolen, message):
-    monkeypatch.setattr("bench.measure.calibration.SECONDS", 0.01)
+    monkeypatch.setattr("assay.bench.measure.calibration.SECONDS", 0.01)
     monkeypatch.setattr(fitness, "read_load", lambda: Load(busy=busy, stolen=stolen, cores=4, average=3.4))
     found = {f.name: f for f in check_fitness(load_profile("cpu"), CPU, results=tmp_path, calibrate=True)}
     assert refusals(found) == {"other work"}
@@ -225,7 +225,7 @@ def test_a_busy_cpu_is_unfit_for_a_cpu_profile_only(nvml, cuda_build, tmp_path, 
 
 
 def test_the_load_of_this_machine_is_a_share_of_it(monkeypatch):
-    monkeypatch.setattr("bench.measure.load.WINDOW_SECONDS", 0.05)
+    monkeypatch.setattr("assay.bench.measure.load.WINDOW_SECONDS", 0.05)
     load = read_load()
     assert 0 <= load.busy <= 1
     assert 0 <= load.stolen <= 1

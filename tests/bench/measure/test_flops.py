@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from bench.case import Precision, Quantity
-from bench.measure.flops import count_work, utilise
-from bench.profiles import load_profile
+from assay.bench.case import Precision, Quantity
+from assay.bench.measure.flops import count_work, utilise
+from assay.bench.profiles import load_profile
 
 A40 = load_profile("a40")
 FLOPS = Quantity(149.7e9, "FLOP")

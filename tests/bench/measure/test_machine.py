@@ -6,8 +6,8 @@ import subprocess
 import pytest
 import torch
 
-from bench.measure.machine import identify_environment, identify_machine
-from bench.record import Machine
+from assay.bench.measure.machine import identify_environment, identify_machine
+from assay.bench.record import Machine
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 

@@ -3,8 +3,8 @@ import gc
 import pytest
 import torch
 
-from bench.measure.board import SampledWindow
-from bench.measure.memory import (
+from assay.bench.measure.board import SampledWindow
+from assay.bench.measure.memory import (
     AllocatorPeaks,
     find_memory_fault,
     measure_gpu_memory,
@@ -90,8 +90,8 @@ def test_what_the_peak_covers_is_said():
 
 
 def test_without_proc_the_kernel_is_asked_another_way(monkeypatch, tmp_path):
-    monkeypatch.setattr("bench.measure.memory.STATUS", tmp_path / "none")
-    monkeypatch.setattr("bench.measure.memory.CLEAR_REFS", tmp_path / "none" / "none")
+    monkeypatch.setattr("assay.bench.measure.memory.STATUS", tmp_path / "none")
+    monkeypatch.setattr("assay.bench.measure.memory.CLEAR_REFS", tmp_path / "none" / "none")
     assert not reset_resident_peak()
     peak = measure_resident_peak(since_reset=False)["rss_peak"]
     assert peak.how == "getrusage, since the process started"

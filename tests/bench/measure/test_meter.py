@@ -5,7 +5,7 @@ import psutil
 import pytest
 import torch
 
-from bench.measure.meter import Meter
+from assay.bench.measure.meter import Meter
 from tests.fakes.nvml import wait_for
 
 MIB = 1 << 20
@@ -50,7 +50,7 @@ def test_a_gpu_is_watched(nvml):
 
 
 def test_energy_over_a_long_window(nvml, monkeypatch):
-    monkeypatch.setattr("bench.measure.energy.MIN_SECONDS", 0.5)
+    monkeypatch.setattr("assay.bench.measure.energy.MIN_SECONDS", 0.5)
     nvml.script("power 0:100000")
     before = time.monotonic()
     with Meter(CPU, gpu=UUID) as meter, meter.window() as window:

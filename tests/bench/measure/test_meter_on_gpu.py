@@ -7,9 +7,9 @@ import time
 import pytest
 import torch
 
-from bench.measure.energy import MIN_SECONDS
-from bench.measure.meter import Meter
-from bench.measure.nvml import query_board
+from assay.bench.measure.energy import MIN_SECONDS
+from assay.bench.measure.meter import Meter
+from assay.bench.measure.nvml import query_board
 
 MIB = 1 << 20
 CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)

@@ -9,9 +9,9 @@ import time
 import psutil
 import pytest
 
-from bench.measure import nvml as nvml_module
-from bench.measure.board import find_faults
-from bench.measure.nvml import Sampler, query_board
+from assay.bench.measure import nvml as nvml_module
+from assay.bench.measure.board import find_faults
+from assay.bench.measure.nvml import Sampler, query_board
 from tests.fakes.nvml import is_alive, wait_for
 
 MIB = 1 << 20
@@ -187,7 +187,7 @@ def test_nothing_is_left_behind(nvml):
 
 PARENT = """
 import os, signal, sys, time
-from bench.measure.nvml import Sampler
+from assay.bench.measure.nvml import Sampler
 sampler = Sampler(idle_seconds=0.0)
 if sys.argv[1] == "watching":
     sampler.start()
@@ -258,5 +258,5 @@ def test_the_case_itself_is_no_stranger(nvml):
 
 
 def test_the_sampler_imports_nothing_but_pynvml():
-    code = "import sys, bench.measure.sampler; print([m for m in ('torch', 'numpy', 'pydantic', 'pytest') if m in sys.modules])"
+    code = "import sys, assay.bench.measure.sampler; print([m for m in ('torch', 'numpy', 'pydantic', 'pytest') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=nvml_module.ROOT).stdout.strip() == "[]"

@@ -5,18 +5,18 @@ from types import SimpleNamespace
 
 import pytest
 
-from bench.case import Case, Division, Outcome, Precision, Unsupported
-from bench.execution import ROOT
-from bench.launch.campaign import Campaign
-from bench.launch.local import Limits
-from bench.measure import precision
-from bench.measure.machine import identify_environment, identify_machine
-from bench.measure.precision import choose_precision, require_precision
-from bench.profiles import load_profile
-from bench.record import Record
-from bench.registry import get_workload
-from bench.store import RunStore
-from models.workload import CLOSED_AND_OPEN
+from assay.bench.case import Case, Division, Outcome, Precision, Unsupported
+from assay.bench.execution import ROOT
+from assay.bench.launch.campaign import Campaign
+from assay.bench.launch.local import Limits
+from assay.bench.measure import precision
+from assay.bench.measure.machine import identify_environment, identify_machine
+from assay.bench.measure.precision import choose_precision, require_precision
+from assay.bench.profiles import load_profile
+from assay.bench.record import Record
+from assay.bench.registry import get_workload
+from assay.bench.store import RunStore
+from assay.models.workload import CLOSED_AND_OPEN
 
 OFFERED = CLOSED_AND_OPEN[Division.OPEN]
 CASE = Case.parse("affinity-v2/documented/train/smoke/open/bf16")
@@ -48,7 +48,7 @@ def test_a_cpu_that_does_not_list_its_units_is_measured_in_both(monkeypatch, tmp
     silent = tmp_path / f"{bf16}"
     silent.write_text("processor : 0\n")
     monkeypatch.setattr(precision, "CPU_INFO", silent)
-    monkeypatch.setattr("bench.measure.calibration.time_product", lambda _, p: bf16 if p is Precision.BF16 else 131e9)
+    monkeypatch.setattr("assay.bench.measure.calibration.time_product", lambda _, p: bf16 if p is Precision.BF16 else 131e9)
     assert choose_precision(load_profile("cpu"), OFFERED) == (expected, f"a matrix product reached bf16 {bf16 / 1e9:.0f} GFLOP/s and fp32 131 GFLOP/s")
 
 

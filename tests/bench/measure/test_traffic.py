@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from bench.measure.traffic import TrafficCounter
+from assay.bench.measure.traffic import TrafficCounter
 
 KB = 1000  # elements; four bytes each
 

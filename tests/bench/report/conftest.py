@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from bench.case import Case, Outcome, Quantity
-from bench.claims import Claim, Claims, Fit
-from bench.record import CaseFields, Comparability, Dataset, Machine, Record
-from models.workload import Target
+from assay.bench.case import Case, Outcome, Quantity
+from assay.bench.claims import Claim, Claims, Fit
+from assay.bench.record import CaseFields, Comparability, Dataset, Machine, Record
+from assay.models.workload import Target
 
 HASH = "0" * 64
 BEGAN = datetime(2024, 1, 2, tzinfo=UTC)
@@ -49,7 +49,7 @@ def _make_record(case: str = "affinity-v1/documented/train/smoke/closed/fp32", *
 def _present_source() -> Iterator[None]:
     """Hand-made records are of today's source unless a test says otherwise."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("bench.comparability.hash_today", lambda case, profile: HASH)
+        patch.setattr("assay.bench.comparability.hash_today", lambda case, profile: HASH)
         yield
 
 
@@ -68,7 +68,7 @@ def workloads(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         "affinity-v2": declare("affinity-v2", "affinity", "rmse", "Four hidden layers, the document's & <ours>.", higher=False),
         "splice-validated": declare("splice-validated", "splice", "pearson_sa", "Gated CNN", higher=True),
     }
-    monkeypatch.setattr("bench.report.leaderboard.load_workloads", lambda: declared)
+    monkeypatch.setattr("assay.bench.report.leaderboard.load_workloads", lambda: declared)
     return declared
 
 

@@ -4,12 +4,12 @@ from collections.abc import Callable
 
 import pytest
 
-from bench.case import ClaimVerdict, Quantity
-from bench.claims import Claims
-from bench.judgement import Judgement, judge
-from bench.record import Record
-from bench.report.claims_page import render_claims
-from bench.report.fits import compare_fits
+from assay.bench.case import ClaimVerdict, Quantity
+from assay.bench.claims import Claims
+from assay.bench.judgement import Judgement, judge
+from assay.bench.record import Record
+from assay.bench.report.claims_page import render_claims
+from assay.bench.report.fits import compare_fits
 
 
 def test_golden_page(records: list[Record], claims: Claims, golden: Callable[[str, str], None]) -> None:

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from bench.case import ClaimVerdict, Outcome, Quantity
-from bench.claims import CHECKOUT, Claims, Fit, find_claims, load_claims
-from bench.record import Machine, Record
-from bench.report.fits import Cell, compare_fits
+from assay.bench.case import ClaimVerdict, Outcome, Quantity
+from assay.bench.claims import CHECKOUT, Claims, Fit, find_claims, load_claims
+from assay.bench.record import Machine, Record
+from assay.bench.report.fits import Cell, compare_fits
 
 MakeRecord = Callable[..., Record]
 CASE = "splice-hyenadna/small-32k/train/standard/closed/fp32"

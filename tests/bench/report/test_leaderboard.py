@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 from markdown_it import MarkdownIt
 
-from bench.case import Outcome, Quantity
-from bench.claims import Claims
-from bench.record import Environment, Machine, Record
-from bench.report.leaderboard import render_leaderboard, select_latest
-from bench.report.ranking import find_replaced
-from bench.store import RunStore, read_runs
+from assay.bench.case import Outcome, Quantity
+from assay.bench.claims import Claims
+from assay.bench.record import Environment, Machine, Record
+from assay.bench.report.leaderboard import render_leaderboard, select_latest
+from assay.bench.report.ranking import find_replaced
+from assay.bench.store import RunStore, read_runs
 
 HEADS = {"20240102-a40-documented": "a" * 64, "20240102-cpu-smoke": "b" * 64}
 

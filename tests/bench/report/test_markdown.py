@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from markupsafe import Markup
 
-from bench.report.markdown import clean_text, escape_text, format_table
+from assay.bench.report.markdown import clean_text, escape_text, format_table
 
 RENDER = MarkdownIt("commonmark").enable("table")
 

@@ -16,18 +16,18 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from bench.case import Case, Outcome, Preset, Quantity, UsageError
-from bench.claims import CHECKOUT, Claims, find_claims, load_claims
-from bench.cli import app
-from bench.gate.verdict import Finding, FindingKind, GateReport, GateVerdict, Side
-from bench.numbers import format_interval
-from bench.record import Dataset, Environment, Machine, Record
-from bench.registry import select_cases
-from bench.report import write_pages
-from bench.report.page import PAGE_BYTES, read_history, render_page
-from bench.report.page.payload import ELEMENT, fill_blocks, pack, round_quantity, spread, thin_curve
-from bench.report.page.reproduction import write_commands
-from bench.store import RunStore, read_runs
+from assay.bench.case import Case, Outcome, Preset, Quantity, UsageError
+from assay.bench.claims import CHECKOUT, Claims, find_claims, load_claims
+from assay.bench.cli import app
+from assay.bench.gate.verdict import Finding, FindingKind, GateReport, GateVerdict, Side
+from assay.bench.numbers import format_interval
+from assay.bench.record import Dataset, Environment, Machine, Record
+from assay.bench.registry import select_cases
+from assay.bench.report import write_pages
+from assay.bench.report.page import PAGE_BYTES, read_history, render_page
+from assay.bench.report.page.payload import ELEMENT, fill_blocks, pack, round_quantity, spread, thin_curve
+from assay.bench.report.page.reproduction import write_commands
+from assay.bench.store import RunStore, read_runs
 
 MakeRecord = Callable[..., Record]
 
@@ -314,7 +314,7 @@ class TestWritePages:
         store = RunStore.create(tmp_path / "runs", "first")
         for minutes in (1, 2):
             store.append(make_record(minutes=minutes))
-        monkeypatch.setattr("bench.store.read_runs", None)
+        monkeypatch.setattr("assay.bench.store.read_runs", None)
         told = CliRunner().invoke(app, ["board", "--json", "--results", str(tmp_path)])
         assert [record["sequence"] for record in json.loads(told.stdout)] == [1]
 

@@ -14,12 +14,12 @@ pytest.importorskip("playwright", reason="no Playwright: it is not in the images
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Dialog, Locator, Page, expect, sync_playwright
 
-from bench.case import Outcome, Quantity
-from bench.claims import Claim, Claims, Fit
-from bench.exchange.imports import Imported, ImportedRow
-from bench.numbers import format_interval
-from bench.record import Dataset, Environment, Machine, Record
-from bench.report.page import Passage, render_page
+from assay.bench.case import Outcome, Quantity
+from assay.bench.claims import Claim, Claims, Fit
+from assay.bench.exchange.imports import Imported, ImportedRow
+from assay.bench.numbers import format_interval
+from assay.bench.record import Dataset, Environment, Machine, Record
+from assay.bench.report.page import Passage, render_page
 
 CHROMIUM = shutil.which("chromium")
 FLAGS = [  # no sandbox: tests run as root in containers; the rest keeps the browser itself off the network

@@ -4,8 +4,8 @@ from decimal import Decimal
 
 import pytest
 
-from bench.claims import CHECKOUT, CLAIMS_FILE, Claim, load_claims
-from bench.report.paraphrase import paraphrase
+from assay.bench.claims import CHECKOUT, CLAIMS_FILE, Claim, load_claims
+from assay.bench.report.paraphrase import paraphrase
 
 FIELDS = {"id": "a", "workload": "splice-validated", "metric": "pearson_sa", "value": Decimal("0.140"), "direction": "higher", "kind": "measured", "source": "000"}
 

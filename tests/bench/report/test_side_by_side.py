@@ -1,8 +1,8 @@
 import pytest
 
-from bench.case import Outcome, Quantity
-from bench.record import Comparability, Record
-from bench.report.side_by_side import compare_speed
+from assay.bench.case import Outcome, Quantity
+from assay.bench.record import Comparability, Record
+from assay.bench.report.side_by_side import compare_speed
 
 KEY = Comparability(
     case="x", declaration_sha256="a" * 64, dataset="d", dataset_sha256="b" * 64, environment="sha256:1", device="NVIDIA A40", device_memory_gib=45, threads=1,

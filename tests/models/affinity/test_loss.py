@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.affinity.loss import compute_class_weights, focal_mse, weigh_rows, weighted_mse
+from assay.models.affinity.loss import compute_class_weights, focal_mse, weigh_rows, weighted_mse
 
 
 def test_class_weights_follow_the_formula():

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from models.affinity.networks import V1_SHAPE, V2_SHAPE, AffinityNetwork, count_parameters
+from assay.models.affinity.networks import V1_SHAPE, V2_SHAPE, AffinityNetwork, count_parameters
 
 
 @pytest.mark.parametrize(("shape", "parameters", "linear"), [(V1_SHAPE, 72_449, 71_681), (V2_SHAPE, 251_777, 249_857)])

@@ -2,8 +2,8 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from bench.case import Case, Division, Phase, Precision, Preset
-from models.affinity.recipes import ABLATIONS, V1, V2, find_restarts, resolve
+from assay.bench.case import Case, Division, Phase, Precision, Preset
+from assay.models.affinity.recipes import ABLATIONS, V1, V2, find_restarts, resolve
 
 
 def flatten(value, prefix=""):

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from models.affinity import affinity_v1
-from models.affinity.scoring import score_affinity
+from assay.models.affinity import affinity_v1
+from assay.models.affinity.scoring import score_affinity
 
 TRUTH = np.array([4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 9.5, 10.0, 10.5, 11.0])
 PREDICTION = np.array([5.0, 5.0, 6.0, 8.0, 9.0, 9.5, 9.5, 8.0, 10.5, 9.0])

@@ -7,15 +7,15 @@ import pandas as pd
 import pytest
 import torch
 
-from bench.case import Case, Division, Phase, Precision, Preset
-from datasets.abag import ABAG_CSV, FEATURE_COLUMNS, SKEMPI_CSV
-from datasets.card import DataError, MissingData
-from models.affinity import WORKLOADS, affinity_v1, affinity_v2
-from models.affinity.data import open_data
-from models.affinity.recipes import EPOCHS, V1
-from models.affinity.task import AffinityTask, make_splits
-from models.training import TrainingSession
-from models.workload import Resources
+from assay.bench.case import Case, Division, Phase, Precision, Preset
+from assay.datasets.abag import ABAG_CSV, FEATURE_COLUMNS, SKEMPI_CSV
+from assay.datasets.card import DataError, MissingData
+from assay.models.affinity import WORKLOADS, affinity_v1, affinity_v2
+from assay.models.affinity.data import open_data
+from assay.models.affinity.recipes import EPOCHS, V1
+from assay.models.affinity.task import AffinityTask, make_splits
+from assay.models.training import TrainingSession
+from assay.models.workload import Resources
 
 CPU = torch.device("cpu")
 

@@ -4,7 +4,7 @@ import torch
 from sklearn.cluster import KMeans
 from sklearn.metrics import calinski_harabasz_score, davies_bouldin_score, silhouette_score
 
-from models.audiogram.clustering import (
+from assay.models.audiogram.clustering import (
     find_elbow,
     fit_kmeans,
     measure_calinski_harabasz,

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.audiogram.losses import Pairing, cluster, contrast, diverge_from_prior, keep_together, reconstruct, sharpen
-from models.audiogram.networks import Outputs
+from assay.models.audiogram.losses import Pairing, cluster, contrast, diverge_from_prior, keep_together, reconstruct, sharpen
+from assay.models.audiogram.networks import Outputs
 
 
 def make_outputs(mice: int = 1, **given: Tensor) -> Outputs:

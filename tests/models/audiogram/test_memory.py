@@ -3,7 +3,7 @@ import math
 import torch
 from torch import nn
 
-from models.audiogram.memory import DOCUMENTED_BYTES, count_graph_bytes, report_retention
+from assay.models.audiogram.memory import DOCUMENTED_BYTES, count_graph_bytes, report_retention
 
 
 def test_saved_bytes_by_hand():

@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch.autograd.graph import Node
 
+from assay.datasets.audiograms import count_metadata
+from assay.models.audiogram.memory import GraphMeter
+from assay.models.audiogram.networks import BASE, HISTORY, LARGE, MEMORY_OPTIMISED, ContrastiveVae, FrequencyAttention, NetworkShape, count_parameters
+from assay.models.audiogram.recipes import RECIPES
 from benchmarks.peer_audiogram import PlainAttention
-from datasets.audiograms import count_metadata
-from models.audiogram.memory import GraphMeter
-from models.audiogram.networks import BASE, HISTORY, LARGE, MEMORY_OPTIMISED, ContrastiveVae, FrequencyAttention, NetworkShape, count_parameters
-from models.audiogram.recipes import RECIPES
 
 
 def make_inputs(shape: NetworkShape, mice: int = 16) -> tuple[torch.Tensor, torch.Tensor]:

@@ -4,9 +4,9 @@ import torch
 from scipy.stats import false_discovery_control, hypergeom
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
-from models.audiogram.clustering import measure_silhouette
-from models.audiogram.enrichment import adjust_false_discovery, find_enrichment
-from models.audiogram.quality import (
+from assay.models.audiogram.clustering import measure_silhouette
+from assay.models.audiogram.enrichment import adjust_false_discovery, find_enrichment
+from assay.models.audiogram.quality import (
     Yardstick,
     adjusted_rand,
     judge_clusters,

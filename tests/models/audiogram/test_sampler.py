@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datasets.card import DataError
-from models.audiogram.sampler import ContrastiveSampler
+from assay.datasets.card import DataError
+from assay.models.audiogram.sampler import ContrastiveSampler
 
 
 @settings(max_examples=100, deadline=None)

@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 import torch
 
-from bench.case import Case, Division, Outcome, Phase, Precision, Preset, Unsupported
-from bench.registry import expand_cases
-from bench.store import RunStore
-from datasets.audiograms import FULL_CSV, UNION_CSV
-from datasets.card import DataError, MissingData
-from models.audiogram import WORKLOADS, audiogram_vae
-from models.audiogram.recipes import RECIPES, resolve
-from models.audiogram.session import AudiogramSession
-from models.workload import Resources
+from assay.bench.case import Case, Division, Outcome, Phase, Precision, Preset, Unsupported
+from assay.bench.registry import expand_cases
+from assay.bench.store import RunStore
+from assay.datasets.audiograms import FULL_CSV, UNION_CSV
+from assay.datasets.card import DataError, MissingData
+from assay.models.audiogram import WORKLOADS, audiogram_vae
+from assay.models.audiogram.recipes import RECIPES, resolve
+from assay.models.audiogram.session import AudiogramSession
+from assay.models.workload import Resources
 
 CPU = torch.device("cpu")
 ROOT = Path(__file__).resolve().parents[3]

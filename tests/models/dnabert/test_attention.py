@@ -4,10 +4,10 @@ import warnings
 import pytest
 import torch
 
-from bench.case import Unsupported
-from models.dnabert.attention import proof
-from models.dnabert.attention.packing import Packing, alibi_bias, alibi_slopes
-from models.dnabert.attention.registry import AttentionKind, choose_attention, load_attention, require_attention
+from assay.bench.case import Unsupported
+from assay.models.dnabert.attention import proof
+from assay.models.dnabert.attention.packing import Packing, alibi_bias, alibi_slopes
+from assay.models.dnabert.attention.registry import AttentionKind, choose_attention, load_attention, require_attention
 
 CPU = torch.device("cpu")
 LENGTHS = (1, 40, 17, 17, 33)

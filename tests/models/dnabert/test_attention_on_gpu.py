@@ -5,8 +5,8 @@ from functools import cache
 import pytest
 import torch
 
-from models.dnabert.attention.packing import Packing, alibi_slopes
-from models.dnabert.attention.registry import AttentionKind, load_attention
+from assay.models.dnabert.attention.packing import Packing, alibi_slopes
+from assay.models.dnabert.attention.registry import AttentionKind, load_attention
 from tests.models.dnabert.test_attention import attend_by_definition
 
 pytestmark = pytest.mark.filterwarnings("default")  # torch's compiler imports what torch deprecates

@@ -2,9 +2,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from datasets.card import DataError, MissingData
-from models.dnabert.checkpoints import find_checkpoint, load_checkpoint
-from models.dnabert.network import TINY, DnabertEncoder
+from assay.datasets.card import DataError, MissingData
+from assay.models.dnabert.checkpoints import find_checkpoint, load_checkpoint
+from assay.models.dnabert.network import TINY, DnabertEncoder
 
 QKV = "encoder.layer.0.attention.self.Wqkv.weight"
 

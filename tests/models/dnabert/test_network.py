@@ -1,9 +1,9 @@
 import pytest
 import torch
 
+from assay.models.dnabert.attention.registry import AttentionKind
+from assay.models.dnabert.network import PUBLISHED, TINY, DnabertEncoder, EncoderConfig, pack, pool_mean
 from benchmarks.plain_dnabert import encode_padded, pool_padded
-from models.dnabert.attention.registry import AttentionKind
-from models.dnabert.network import PUBLISHED, TINY, DnabertEncoder, EncoderConfig, pack, pool_mean
 
 
 def test_parameters_and_keys_are_the_published_ones():

@@ -2,8 +2,8 @@ from dataclasses import replace
 
 import pytest
 
-from models.dnabert.attention import proof
-from models.dnabert.attention.proof import Compiled, compile_apart, judge
+from assay.models.dnabert.attention import proof
+from assay.models.dnabert.attention.proof import Compiled, compile_apart, judge
 
 needs_triton = pytest.mark.skipif(not proof.is_installed(), reason="Triton is not installed: its compiler cannot be asked (pip install triton==3.7.1)")
 SOUND = Compiled("attention_forward", 86, "fp16", "3.7.1", None, "sm_86", ("mma.sync",), 40_960, 0, 1_000)

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import matthews_corrcoef, roc_auc_score
 
-from bench.case import UsageError
-from models.dnabert.quality import correlate_classes, mean_area, score_classes, score_given
-from models.metrics import Undefined
+from assay.bench.case import UsageError
+from assay.models.dnabert.quality import correlate_classes, mean_area, score_classes, score_given
+from assay.models.metrics import Undefined
 
 
 def make_predictions(classes, n=300):

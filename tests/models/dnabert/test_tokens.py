@@ -1,7 +1,7 @@
 import pytest
 
-from datasets.card import DataError, MissingData
-from models.dnabert.tokens import KmerTokenizer, PublishedTokenizer, encode_rows
+from assay.datasets.card import DataError, MissingData
+from assay.models.dnabert.tokens import KmerTokenizer, PublishedTokenizer, encode_rows
 
 
 def test_kmers_are_framed_and_count_from_the_special_tokens():

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from models.dnabert.attention import triton2
-from models.dnabert.attention.proof import Compiled
-from models.dnabert.attention.triton2 import Facts, main
+from assay.models.dnabert.attention import triton2
+from assay.models.dnabert.attention.proof import Compiled
+from assay.models.dnabert.attention.triton2 import Facts, main
 
 VENV = os.environ.get("ASSAY_TRITON2_VENV")
 SOUND = Facts(

@@ -9,16 +9,16 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from bench.case import Case, Division, Phase, Precision, Preset, Unsupported
-from bench.registry import expand_cases
-from datasets.card import MissingData, hash_files
-from models.dnabert import WORKLOADS, attention_cases, dnabert_s, splice_dnabert2
-from models.dnabert.attention import proof
-from models.dnabert.attention.registry import AttentionKind
-from models.dnabert.network import TINY, DnabertEncoder
-from models.dnabert.tasks import SequenceClassifier, solve_regression
-from models.training import TrainingSession
-from models.workload import Resources
+from assay.bench.case import Case, Division, Phase, Precision, Preset, Unsupported
+from assay.bench.registry import expand_cases
+from assay.datasets.card import MissingData, hash_files
+from assay.models.dnabert import WORKLOADS, attention_cases, dnabert_s, splice_dnabert2
+from assay.models.dnabert.attention import proof
+from assay.models.dnabert.attention.registry import AttentionKind
+from assay.models.dnabert.network import TINY, DnabertEncoder
+from assay.models.dnabert.tasks import SequenceClassifier, solve_regression
+from assay.models.training import TrainingSession
+from assay.models.workload import Resources
 
 CPU = torch.device("cpu")
 FROZEN, TUNED = "frozen-prom-core-tata", "fine-tuned-splice"

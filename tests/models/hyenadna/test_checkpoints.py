@@ -10,10 +10,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from datasets.card import DataError, hash_files
-from models.hyenadna.checkpoints import find_weights, load_weights
-from models.hyenadna.network import CONFIGS, HyenaConfig, HyenaDNA
-from models.hyenadna.operator import decay_rates, position_features
+from assay.datasets.card import DataError, hash_files
+from assay.models.hyenadna.checkpoints import find_weights, load_weights
+from assay.models.hyenadna.network import CONFIGS, HyenaConfig, HyenaDNA
+from assay.models.hyenadna.operator import decay_rates, position_features
 
 SMALL = HyenaConfig(name="small", width=8, layers=2, context=62)
 MIXER = "layers.0.mixer.filter_fn"

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from models.hyenadna.heads import HyenaPredictor, PairedHyenaPredictor, make_binary_head, make_delta_head, make_paired_head
-from models.hyenadna.network import CONFIGS, HyenaConfig, HyenaDNA, count_published_numbers, pool_mean, train_last
-from models.hyenadna.tokens import encode_sequences
+from assay.models.hyenadna.heads import HyenaPredictor, PairedHyenaPredictor, make_binary_head, make_delta_head, make_paired_head
+from assay.models.hyenadna.network import CONFIGS, HyenaConfig, HyenaDNA, count_published_numbers, pool_mean, train_last
+from assay.models.hyenadna.tokens import encode_sequences
 from tests.models.hyenadna.reference import run, take_weights
 
 SMALL = HyenaConfig(name="small", width=8, layers=3, context=62)

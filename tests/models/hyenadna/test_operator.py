@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from models.hyenadna import operator
-from models.hyenadna.operator import HyenaOperator, ImplicitFilter, PositionGrid, convolve, decay_rates, find_fast_length, position_features
+from assay.models.hyenadna import operator
+from assay.models.hyenadna.operator import HyenaOperator, ImplicitFilter, PositionGrid, convolve, decay_rates, find_fast_length, position_features
 from tests.models.hyenadna.reference import convolve_directly, make_filter, mix, take_weights
 
 

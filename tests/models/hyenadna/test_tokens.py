@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from datasets.genome import encode_bases
-from models.hyenadna.tokens import VOCABULARY, encode_codes, encode_sequences
+from assay.datasets.genome import encode_bases
+from assay.models.hyenadna.tokens import VOCABULARY, encode_codes, encode_sequences
 
 
 def test_vocabulary_is_the_published_one():

@@ -4,13 +4,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from bench.case import Case, Division, Phase, Precision, Preset
-from bench.registry import expand_cases, get_workload
-from datasets.card import DataError, DatasetIdentity, MissingData
-from models.hyenadna import WORKLOADS, declaration
-from models.hyenadna.network import CONFIGS, HyenaDNA
-from models.hyenadna.operator import ImplicitFilter
-from models.workload import Resources
+from assay.bench.case import Case, Division, Phase, Precision, Preset
+from assay.bench.registry import expand_cases, get_workload
+from assay.datasets.card import DataError, DatasetIdentity, MissingData
+from assay.models.hyenadna import WORKLOADS, declaration
+from assay.models.hyenadna.network import CONFIGS, HyenaDNA
+from assay.models.hyenadna.operator import ImplicitFilter
+from assay.models.workload import Resources
 
 SMOKE = [case for case in expand_cases(WORKLOADS) if case.preset is Preset.SMOKE]
 

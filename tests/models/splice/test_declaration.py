@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from bench.case import Case, Division, Phase, Precision, Preset
-from bench.profiles import load_profile
-from bench.registry import expand_cases, get_workload, hash_declaration
-from datasets.card import DataError, MissingData
-from models.splice import WORKLOADS
-from models.splice.declaration import find_double_softmax_ceiling
-from models.workload import Resources
+from assay.bench.case import Case, Division, Phase, Precision, Preset
+from assay.bench.profiles import load_profile
+from assay.bench.registry import expand_cases, get_workload, hash_declaration
+from assay.datasets.card import DataError, MissingData
+from assay.models.splice import WORKLOADS
+from assay.models.splice.declaration import find_double_softmax_ceiling
+from assay.models.workload import Resources
 
 SMOKE = [
     case

@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch import nn
 
-from datasets.genome import encode_bases
-from models.splice.encoder import BaseEncoding, DilatedConvolution, GatedEncoder, GatedResidualBlock
-from models.splice.siamese import DilatedResidualBlock, SiameseEncoder
+from assay.datasets.genome import encode_bases
+from assay.models.splice.encoder import BaseEncoding, DilatedConvolution, GatedEncoder, GatedResidualBlock
+from assay.models.splice.siamese import DilatedResidualBlock, SiameseEncoder
 
 
 def convolve_by_loop(x, weight, bias, dilation):

@@ -4,14 +4,14 @@ import pytest
 import torch
 from torch import nn
 
-from models.splice.networks import (
+from assay.models.splice.networks import (
     EffectTypeClassifier,
     SpliceInducingClassifier,
     UnifiedSpliceClassifier,
     ValidatedDeltaPredictor,
     ValidatedDeltaPredictorWithAttention,
 )
-from models.splice.siamese import (
+from assay.models.splice.siamese import (
     HybridDeltaPredictor,
     QuantileDeltaPredictor,
     ScaledDeltaPredictor,

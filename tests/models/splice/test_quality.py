@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
-from bench.case import UsageError
-from models.metrics import Undefined
-from models.splice.quality import (
+from assay.bench.case import UsageError
+from assay.models.metrics import Undefined
+from assay.models.splice.quality import (
     area_under_roc,
     average_precision,
     best_f1,

@@ -12,10 +12,10 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from bench.case import Case, Division, Phase, Precision, Preset
-from models.tissuebert import tissuebert
-from models.tissuebert.bert import BertShape, TissueBert
-from models.workload import Resources
+from assay.bench.case import Case, Division, Phase, Precision, Preset
+from assay.models.tissuebert import tissuebert
+from assay.models.tissuebert.bert import BertShape, TissueBert
+from assay.models.workload import Resources
 
 ROOT = Path(__file__).resolve().parents[3]
 STEPS = 80  # two epochs of 320 reads, 8 a batch

@@ -6,10 +6,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from datasets.methylation import NO_CPG, PAD
-from models.tissuebert.bert import BertShape, DocumentedBert, TissueBert
-from models.tissuebert.file_network import FileNetwork, FileShape, to_proportions
-from models.tissuebert.region import RegionNetwork, RegionShape
+from assay.datasets.methylation import NO_CPG, PAD
+from assay.models.tissuebert.bert import BertShape, DocumentedBert, TissueBert
+from assay.models.tissuebert.file_network import FileNetwork, FileShape, to_proportions
+from assay.models.tissuebert.region import RegionNetwork, RegionShape
 
 SMALL = BertShape(hidden=64, layers=3, heads=4, intermediate=96, positions=40, dropout=0.0, attention_dropout=0.0)
 SMALL_REGION = RegionShape(hidden=32, layers=2, heads=4, feed_forward=64, head=16)

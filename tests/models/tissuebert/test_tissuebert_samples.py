@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from bench.case import Case, Division, Phase, Precision, Preset
-from datasets.card import DataError, MissingData
-from datasets.methylation_samples import Stage, draw_proportions
-from models.tissuebert import tissuebert_deconvolution, tissuebert_file
-from models.tissuebert.deconvolution import PhasedSession, cut_hard, cut_soft, score_shares
-from models.tissuebert.file_network import FileShape
-from models.tissuebert.sample_recipes import CLASSIFIERS, resolve
-from models.workload import Resources
+from assay.bench.case import Case, Division, Phase, Precision, Preset
+from assay.datasets.card import DataError, MissingData
+from assay.datasets.methylation_samples import Stage, draw_proportions
+from assay.models.tissuebert import tissuebert_deconvolution, tissuebert_file
+from assay.models.tissuebert.deconvolution import PhasedSession, cut_hard, cut_soft, score_shares
+from assay.models.tissuebert.file_network import FileShape
+from assay.models.tissuebert.sample_recipes import CLASSIFIERS, resolve
+from assay.models.workload import Resources
 
 TINY = {"regions": 300, "hidden": 32, "bottleneck": 48}
 

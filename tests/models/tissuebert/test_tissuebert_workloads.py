@@ -10,18 +10,18 @@ import pytest
 import torch
 from sklearn.metrics import confusion_matrix, f1_score
 
-from bench.case import Case, Division, Phase, Precision, Preset, UsageError
-from bench.registry import expand_cases, get_workload
-from datasets.card import MissingData
-from datasets.methylation import TISSUES
-from models.tissuebert import WORKLOADS, tissuebert, tissuebert_region
-from models.tissuebert.bert import BertShape, DocumentedBert, TissueBert
-from models.tissuebert.data import open_reads
-from models.tissuebert.quality import compute_macro_f1, count_confusions, score_classes, score_given_classes
-from models.tissuebert.recipes import Rows, resolve
-from models.tissuebert.region import RegionShape
-from models.tissuebert.task import ReadSession, ReadTask
-from models.workload import Resources
+from assay.bench.case import Case, Division, Phase, Precision, Preset, UsageError
+from assay.bench.registry import expand_cases, get_workload
+from assay.datasets.card import MissingData
+from assay.datasets.methylation import TISSUES
+from assay.models.tissuebert import WORKLOADS, tissuebert, tissuebert_region
+from assay.models.tissuebert.bert import BertShape, DocumentedBert, TissueBert
+from assay.models.tissuebert.data import open_reads
+from assay.models.tissuebert.quality import compute_macro_f1, count_confusions, score_classes, score_given_classes
+from assay.models.tissuebert.recipes import Rows, resolve
+from assay.models.tissuebert.region import RegionShape
+from assay.models.tissuebert.task import ReadSession, ReadTask
+from assay.models.workload import Resources
 
 CPU = torch.device("cpu")
 

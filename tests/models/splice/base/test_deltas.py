@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from datasets.base_windows import Skipped, cut_base_window
-from datasets.card import DataError
-from datasets.genome import BASES, Genome, GenomeFile, encode_bases
-from datasets.splice_windows import parse_alleles
-from models.splice.base.deltas import score_windows
-from models.splice.base.network import SPLICEAI_80NT
+from assay.datasets.base_windows import Skipped, cut_base_window
+from assay.datasets.card import DataError
+from assay.datasets.genome import BASES, Genome, GenomeFile, encode_bases
+from assay.datasets.splice_windows import parse_alleles
+from assay.models.splice.base.deltas import score_windows
+from assay.models.splice.base.network import SPLICEAI_80NT
 from tests.models.splice.base.test_network import make_model
 
 CPU = torch.device("cpu")

@@ -5,9 +5,9 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 
+from assay.datasets.card import DataError, MissingData
+from assay.models.splice.base.network import SPLICEAI_2K, SPLICEAI_10K, SPLICEAI_80NT, SPLICEAI_400NT, SpliceAI, load_ensemble, load_model
 from benchmarks.peer_splice_base import predict_as_published
-from datasets.card import DataError, MissingData
-from models.splice.base.network import SPLICEAI_2K, SPLICEAI_10K, SPLICEAI_80NT, SPLICEAI_400NT, SpliceAI, load_ensemble, load_model
 
 
 def make_model(architecture, seed=0):

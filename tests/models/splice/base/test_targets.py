@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 import torch
 
-from bench.case import UsageError
-from datasets.card import DataError
-from datasets.genome import Genome, GenomeFile
-from datasets.splice_tables import read_columns
-from datasets.splice_variants import TargetRecipe
-from datasets.splicevardb import read_deltas, read_splicevardb
-from datasets.variant_lists import read_variant_list
-from models.splice.base import write_splice_targets
-from models.splice.base.network import PUBLISHED_MODELS, SPLICEAI_10K, SPLICEAI_80NT
+from assay.bench.case import UsageError
+from assay.datasets.card import DataError
+from assay.datasets.genome import Genome, GenomeFile
+from assay.datasets.splice_tables import read_columns
+from assay.datasets.splice_variants import TargetRecipe
+from assay.datasets.splicevardb import read_deltas, read_splicevardb
+from assay.datasets.variant_lists import read_variant_list
+from assay.models.splice.base import write_splice_targets
+from assay.models.splice.base.network import PUBLISHED_MODELS, SPLICEAI_10K, SPLICEAI_80NT
 from tests.conftest import ROOT
 from tests.models.splice.base.test_network import make_model
 

@@ -7,19 +7,19 @@ import numpy as np
 import pytest
 import torch
 
-from bench.case import Case, Division, Phase, Precision, Preset, Quantity
-from datasets.card import DataError
-from datasets.splice_twin import make_splice_twin
-from datasets.splice_variants import TargetRecipe
-from models.hyenadna import splice_hyenadna, splice_hyenadna_binary, splice_hyenadna_ensemble
-from models.hyenadna.declaration import HyenaWorkload
-from models.splice import _others, splice_classifier, splice_ensemble, splice_validated
-from models.splice.ensemble import EnsembleRecipe, Kind
-from models.splice.ensemble.quality import score_gain, summarise_members
-from models.splice.ensemble.training import DeviceMemory, choose_lanes, measure_memory
-from models.splice.quality import area_under_roc
-from models.splice.recipes import SmokeSize
-from models.workload import Resources, ignore_progress
+from assay.bench.case import Case, Division, Phase, Precision, Preset, Quantity
+from assay.datasets.card import DataError
+from assay.datasets.splice_twin import make_splice_twin
+from assay.datasets.splice_variants import TargetRecipe
+from assay.models.hyenadna import splice_hyenadna, splice_hyenadna_binary, splice_hyenadna_ensemble
+from assay.models.hyenadna.declaration import HyenaWorkload
+from assay.models.splice import _others, splice_classifier, splice_ensemble, splice_validated
+from assay.models.splice.ensemble import EnsembleRecipe, Kind
+from assay.models.splice.ensemble.quality import score_gain, summarise_members
+from assay.models.splice.ensemble.training import DeviceMemory, choose_lanes, measure_memory
+from assay.models.splice.quality import area_under_roc
+from assay.models.splice.recipes import SmokeSize
+from assay.models.workload import Resources, ignore_progress
 
 SMALL = "hidden128-layers6"
 GIBIBYTE = 2**30

@@ -1,0 +1,3 @@
+"""Reproducible benchmarks for deep-learning models of computational biology."""
+
+__version__ = "0.1.0"

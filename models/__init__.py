@@ -1,1 +1,0 @@
-"""The workloads: one folder per family with its networks, its recipe and its declaration."""
