@@ -11,10 +11,10 @@ from functools import cache, partial
 from types import FunctionType, MappingProxyType, MethodType
 from typing import TYPE_CHECKING, Any
 
-import assay.models
+from assay import models
 from assay.bench.case import Case, Division, Phase, Preset, UsageError
 from assay.bench.selection import compile_selection
-from assay.bench.source import PACKAGES, Trees, hash_closure
+from assay.bench.source import OURS, Trees, hash_closure
 
 if TYPE_CHECKING:
     from assay.bench.profiles import Profile
@@ -108,7 +108,7 @@ def _trees() -> Trees:
 def find_roots(workload: Workload, phase: Phase) -> set[str]:
     """The modules of this project from which the source of a case is followed: the test that runs it and the plugin that plans its rounds,
     and those that define what the workload holds, e.g. its own class, and the networks and tasks that its recipes name."""
-    return {"assay.bench.cases.conftest", f"assay.bench.cases.test_{phase}", *(name for name in _find_definitions(workload) if name.partition(".")[0] in PACKAGES)}
+    return {"assay.bench.cases.conftest", f"assay.bench.cases.test_{phase}", *(name for name in _find_definitions(workload) if name.startswith(OURS))}
 
 
 def _find_definitions(workload: object) -> Iterator[str]:
@@ -119,7 +119,7 @@ def _find_definitions(workload: object) -> Iterator[str]:
         if id(held) in seen:
             continue
         seen[id(held)] = held
-        if (kind := type(held)).__module__.partition(".")[0] in PACKAGES:  # also a container with code of its own
+        if (kind := type(held)).__module__.startswith(OURS):  # also a container with code of its own
             yield kind.__module__
         if isinstance(held, Mapping):
             ahead += [*held.keys(), *held.values()]
@@ -137,7 +137,7 @@ def _find_definitions(workload: object) -> Iterator[str]:
             ahead += [cell.cell_contents for cell in held.__closure__ or ()]
         elif isinstance(held, type):
             yield held.__module__
-        elif kind.__module__.partition(".")[0] in PACKAGES:  # into objects of others nobody needs to look
+        elif kind.__module__.startswith(OURS):  # into objects of others nobody needs to look
             ahead += getattr(held, "__dict__", {}).values()
             ahead += [getattr(held, name, None) for base in kind.__mro__ for name in getattr(base, "__slots__", ())]
 

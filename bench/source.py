@@ -1,6 +1,6 @@
 """The hash of the source that can change a case's numbers: of the modules that its roots import, directly or through others.
 
-Every import of bench, datasets and models is followed, inside functions too, and so is every text that is the dotted name of one of their
+Every import of assay.bench, assay.datasets and assay.models is followed, inside functions too, and so is every text that is the dotted name of one of their
 modules (a backend loaded by name, a process started with -m). NOT_FOLLOWED names what is left out, and why. Of each module the syntax tree is
 hashed, without comments, docstrings and formatting. The file's place and name are not part of it: where a tree names another module, the hash
 takes that module's own tree.
@@ -21,7 +21,8 @@ from typing import Any
 from assay.bench.case import UsageError
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("bench", "datasets", "models")
+PACKAGES = ("bench", "datasets", "models")  # of which assay is made
+OURS = tuple(f"assay.{package}." for package in PACKAGES)  # how the names of our modules begin
 NOT_FOLLOWED: Mapping[str, str] = {
     "assay.bench.comparability": "makes the key; the threads that it chooses stand in it",
     "assay.bench.measure.machine": "says where a case runs: its answers are in the record, and in the key where they matter",
@@ -38,7 +39,7 @@ _NOT_HASHED = {"ctx", "kind", "type_comment", "type_ignores"}  # follow from the
 _KINDS = [kind for kind in vars(ast).values() if isinstance(kind, type) and issubclass(kind, ast.AST)]
 _FIELDS = {kind: tuple(name for name in kind._fields if name not in _NOT_HASHED) for kind in _KINDS}
 _LOADERS = {"import_module", "__import__"}
-_STEM = re.compile(rf"({'|'.join(PACKAGES)})(\.\w+)*\.\w*")
+_STEM = re.compile(rf"assay\.({'|'.join(PACKAGES)})(\.\w+)*\.\w*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +76,9 @@ class Trees(dict[str, Tree]):
         return self[name]
 
     def _find_file(self, name: str) -> Path | None:
-        if name.partition(".")[0] not in PACKAGES:
+        if not name.startswith(OURS):
             return None
-        path = self.root.joinpath(*name.split("."))
+        path = self.root.joinpath(*name.split(".")[1:])
         return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()), None)
 
 
@@ -95,7 +96,7 @@ def hash_closure(trees: Mapping[str, Tree], roots: Iterable[str]) -> str:
     """sha256 over the trees of the closure, in an order that does not depend on names. Raises UsageError as Trees does."""
 
     def replace(name: re.Match[str]) -> str:
-        return name[1] if name[1] in NOT_FOLLOWED else trees[name[1]].own
+        return name[1].removeprefix("assay.") if name[1] in NOT_FOLLOWED else trees[name[1]].own  # the package's own name does not count
 
     whole = sorted(hashlib.sha256(_NAME.sub(replace, trees[name].text).encode()).hexdigest() for name in find_closure(trees, roots))
     return hashlib.sha256("\n".join(whole).encode()).hexdigest()

@@ -18,11 +18,11 @@ SAMPLE = '''"""A module."""
 from __future__ import annotations
 
 import math
-from bench.other import half as cut
+from assay.bench.other import half as cut
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from bench.words import Word
+    from assay.bench.words import Word
 
 RATE: float = 1e-3  # a comment
 """Of learning."""
@@ -41,14 +41,14 @@ def spell(x, /, *rest, scale=2.0, **more) -> str | None:
 
 
 class Layer(list[int], metaclass=type):
-    from datasets.deep import table
-    with open("bench.other") as a, a: pass
+    from assay.datasets.deep import table
+    with open("assay.bench.other") as a, a: pass
     try: x = 1 if RATE else 0x10
     except* ValueError as e: raise e from None
 '''
 SAME = '''from typing import TYPE_CHECKING
 import math
-from bench.other import (
+from assay.bench.other import (
     half as cut,
 )
 from __future__ import annotations
@@ -71,8 +71,8 @@ def spell( x, /, * rest, scale = 2.0, ** more ) -> str | None:
     return [i async for i in x if i][1:-1, ...] or cut(lambda y=b'\\0': {**more, y: 1000})
 class Layer(list[int], metaclass = type):
     """A layer."""
-    from datasets.deep import table
-    with open('bench.other') as a, a:
+    from assay.datasets.deep import table
+    with open('assay.bench.other') as a, a:
         pass
     try:
         x = 1 if RATE else 16
@@ -84,15 +84,15 @@ GOLDEN = "d345ba997a682038330c53931ee121dc644dff12418ca7540be087d9a3f53588"
 
 def lay(root: Path, modules: Mapping[str, str]) -> Trees:
     for name, text in modules.items():
-        path = root.joinpath(*name.split(".")).with_suffix(".py")
+        path = root.joinpath(*name.split(".")[1:]).with_suffix(".py")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     return Trees(root)
 
 
 def hash_sample(root: Path, **changes: str) -> str:
-    modules = {"bench.sample": SAMPLE, "bench.other": "half = 0.5\n", "datasets.deep": "table = {1: 2}\n"}
-    return hash_closure(lay(root, modules | {name.replace("__", "."): text for name, text in changes.items()}), ["bench.sample"])
+    modules = {"assay.bench.sample": SAMPLE, "assay.bench.other": "half = 0.5\n", "assay.datasets.deep": "table = {1: 2}\n"}
+    return hash_closure(lay(root, modules | {f"assay.{name.replace('__', '.')}": text for name, text in changes.items()}), ["assay.bench.sample"])
 
 
 class TestTrees:
@@ -111,42 +111,42 @@ class TestTrees:
         assert hash_sample(tmp_path, bench__sample=SAMPLE.replace(mine, theirs, 1)) != GOLDEN
 
     def test_a_module_may_move(self, tmp_path: Path) -> None:
-        moved = lay(tmp_path, {"models.home": SAMPLE.replace("bench.other", "models.cut"), "models.cut": "half = 0.5\n", "datasets.deep": "table = {1: 2}\n"})
-        assert hash_closure(moved, ["models.home"]) == GOLDEN
+        moved = lay(tmp_path, {"assay.models.home": SAMPLE.replace("assay.bench.other", "assay.models.cut"), "assay.models.cut": "half = 0.5\n", "assay.datasets.deep": "table = {1: 2}\n"})
+        assert hash_closure(moved, ["assay.models.home"]) == GOLDEN
 
     def test_which_module_is_imported_counts_even_where_both_are_there(self, tmp_path: Path) -> None:
-        texts = {"bench.one": "rate = 1\n", "bench.two": "rate = 2\n"}
-        ours = "from bench.{} import rate as a\nfrom bench.{} import rate as b\nNAMES = ['bench.{}', 'bench.{}']\n"
-        hashes = {hash_closure(lay(tmp_path, texts | {"bench.sample": ours.format(*order)}), ["bench.sample"]) for order in (("one", "two", "one", "two"), ("two", "one", "one", "two"), ("one", "two", "two", "one"))}
+        texts = {"assay.bench.one": "rate = 1\n", "assay.bench.two": "rate = 2\n"}
+        ours = "from assay.bench.{} import rate as a\nfrom assay.bench.{} import rate as b\nNAMES = ['assay.bench.{}', 'assay.bench.{}']\n"
+        hashes = {hash_closure(lay(tmp_path, texts | {"assay.bench.sample": ours.format(*order)}), ["assay.bench.sample"]) for order in (("one", "two", "one", "two"), ("two", "one", "one", "two"), ("one", "two", "two", "one"))}
         assert len(hashes) == 3
 
     def test_imports_are_followed_wherever_they_stand(self, tmp_path: Path) -> None:
         ways = {
-            "inside": "def f():\n    from bench import inside\n",
-            "plain": "import bench.plain as other\n",
+            "inside": "def f():\n    from assay.bench import inside\n",
+            "plain": "import assay.bench.plain as other\n",
             "relative": "from . import relative\n",
             "relative_name": "from .relative_name import x\n",
-            "named": "load('bench.named')\n",
+            "named": "load('assay.bench.named')\n",
         }  # fmt: skip
-        trees = lay(tmp_path, {f"bench.{name}": "x = 1\n" for name in ways} | {"bench.sample": "".join(ways.values())})
-        assert find_closure(trees, ["bench.sample"]) == {"bench.sample", *(f"bench.{name}" for name in ways)}
+        trees = lay(tmp_path, {f"assay.bench.{name}": "x = 1\n" for name in ways} | {"assay.bench.sample": "".join(ways.values())})
+        assert find_closure(trees, ["assay.bench.sample"]) == {"assay.bench.sample", *(f"assay.bench.{name}" for name in ways)}
 
     @pytest.mark.parametrize(
         ("text", "what"),
         [
             ("import_module(f'{package}.{kind}')", "line 1: a module's name is put together; write the names"),
-            ("importlib.import_module('bench.' + kind)", "put together"),
+            ("importlib.import_module('assay.bench.' + kind)", "put together"),
             ("NAMES = [f'assay.bench.measure.{kind}' for kind in kinds]", "put together"),
             ("x =", "Python cannot read it"),
         ],
     )
     def test_what_nobody_could_follow_is_refused(self, tmp_path: Path, text: str, what: str) -> None:
         with pytest.raises(UsageError, match=what):
-            find_closure(lay(tmp_path, {"bench.sample": text}), ["bench.sample"])
+            find_closure(lay(tmp_path, {"assay.bench.sample": text}), ["assay.bench.sample"])
 
     def test_a_root_that_is_not_there(self, tmp_path: Path) -> None:
-        with pytest.raises(UsageError, match=r"there is no module bench\.sample in"):
-            find_closure(Trees(tmp_path), ["bench.sample"])
+        with pytest.raises(UsageError, match=r"there is no module assay\.bench\.sample in"):
+            find_closure(Trees(tmp_path), ["assay.bench.sample"])
 
 
 class _Edit(ast.NodeTransformer):
@@ -262,7 +262,7 @@ def test_a_workload_has_the_modules_that_its_recipes_name_and_no_other_family_s(
     assert "assay.models.splice.networks" in closures["splice-validated"] - closures["splice-simple-cnn"]
     assert "assay.models.hyenadna.network" in closures["splice-hyenadna-ensemble"] - closures["splice-ensemble"]
     assert "assay.datasets.text" in closures["tissuebert-file"]
-    assert not any(name.startswith(("assay.models.splice", "assay.models.dnabert", "datasets.splice")) for name in closures["affinity-v2"])
+    assert not any(name.startswith(("assay.models.splice", "assay.models.dnabert", "assay.datasets.splice")) for name in closures["affinity-v2"])
 
 
 def test_what_is_not_followed_is_there_and_has_a_reason(trees: Trees) -> None:
