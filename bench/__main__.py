@@ -1,12 +1,6 @@
-"""`python -m bench`."""
+"""`python -m bench`, in a checkout."""
 
-if __name__ == "__main__":  # processes that check records import this file too, and need none of what the command line needs
-    import os
-    import signal
+from assay.__main__ import main
 
-    try:
-        from assay.bench.cli import main
-
-        main()
-    except KeyboardInterrupt:  # while the command line was still being imported, and nothing was started
-        os._exit(128 + signal.SIGINT)
+if __name__ == "__main__":
+    main()

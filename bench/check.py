@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import math
 import re
@@ -11,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from assay.bench.case import UsageError
-from assay.bench.claims import CHECKOUT, Claim, ClaimKind, find_claims, load_claims
+from assay.bench.checkout import PUBLISHED
+from assay.bench.claims import Claim, ClaimKind, find_claims, load_claims
 from assay.bench.comparability import is_older
 from assay.bench.profiles import load_profiles
 from assay.bench.record import Record, export_schema
@@ -50,7 +50,7 @@ def check_project(results: Path) -> list[Problem]:
     problems += _check_profiles(workloads)
     problems += _check_sources()
     problems += _check_schema(results)
-    return [*problems, *_check_installed()]
+    return problems
 
 
 def check_runs(results: Path) -> list[Problem]:
@@ -171,15 +171,6 @@ def _check_sources() -> Iterator[Problem]:
 
 def _check_schema(results: Path) -> Iterator[Problem]:
     own = results / SCHEMA_FILE
-    path = own if own.exists() else CHECKOUT / SCHEMA_FILE
+    path = own if own.exists() else PUBLISHED / SCHEMA_FILE
     if not path.is_file() or path.read_text(encoding="utf-8") != export_schema():
         yield Problem(str(path), f"is not the schema of bench/record.py; refresh it with: {REFRESH_SCHEMA}")
-
-
-def _check_installed() -> Iterator[Problem]:
-    try:
-        version = importlib.metadata.version("datasets")
-    except importlib.metadata.PackageNotFoundError:
-        return
-    remedy = "remove it (`pip uninstall datasets`) or use the environment that `make` sets up"
-    yield Problem("environment", f"a distribution named datasets ({version}) is installed and would be mixed up with the folder of that name; {remedy}")

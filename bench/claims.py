@@ -13,9 +13,9 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_serializer
 
 from assay.bench.case import UsageError
+from assay.bench.checkout import PUBLISHED
 
 CLAIMS_FILE = Path("baselines") / "documented.toml"
-CHECKOUT = Path(__file__).resolve().parents[1] / "results"
 
 
 class ClaimKind(StrEnum):
@@ -103,9 +103,9 @@ class Claims(_Strict):
 
 
 def find_claims(results: Path) -> Path:
-    """The claims file of a results folder, or the checkout's own for a folder that has none."""
+    """The claims file of a results folder, or the project's own for a folder that has none."""
     own = results / CLAIMS_FILE
-    return own if own.exists() else CHECKOUT / CLAIMS_FILE
+    return own if own.exists() else PUBLISHED / CLAIMS_FILE
 
 
 def load_claims(path: Path) -> Claims:

@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer._completion_classes import completion_init
 
+from assay import __version__
 from assay.bench import cli_budget, cli_completion, cli_data, cli_exchange, cli_gate
 from assay.bench.case import Division, ExitCode, Preset, UsageError
+from assay.bench.checkout import COMMAND, RESULTS, ROOT, spell_commands
 from assay.bench.display import (
     RunDisplay,
     console,
@@ -41,8 +43,6 @@ if TYPE_CHECKING:
     from assay.bench.launch.campaign import Campaign
     from assay.bench.record import Record
 
-ROOT = Path(__file__).resolve().parents[1]
-
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,  # typer's own asks for a program of one word; `completion` below makes one
@@ -62,6 +62,19 @@ ProfileName = Annotated[str | None, typer.Option(metavar="NAME", help="Machine c
 DataFolder = Annotated[Path | None, typer.Option(metavar="DIR", help="Real data, laid out as `data fetch` does. Without it, synthetic twins.")]
 Emulated = Annotated[list[str] | None, typer.Option(metavar="WHAT", help="For tests: a GPU profile's cases run on the CPU; records say WHAT was pretended.")]
 Select = Annotated[str, typer.Option(metavar="EXPR", help="Cases whose id matches, in the language of `pytest -k`.")]
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        console.print(f"assay {__version__}", markup=False)
+        raise typer.Exit
+
+
+@app.callback()
+def start(
+    version: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and end.")] = False,
+) -> None:
+    """What goes before every command."""
 
 
 @app.command("list", epilog="Example: `python -m bench list --preset smoke --select 'affinity and not eval'`")
@@ -84,7 +97,7 @@ def list_cases(preset: Preset | None = None, division: Division | None = None, s
 def check(
     runs: Annotated[bool, typer.Option("--runs", help="Also check the hash chain of every run's records.")] = False,
     current: Annotated[bool, typer.Option("--current", help="With --runs: also name the records of older source, to run again before a release.")] = False,
-    results: Results = ROOT / "results",
+    results: Results = RESULTS,
     json: Json = False,
 ) -> None:
     """Validates declarations, claims, profiles and data sources without running anything. Exit code 2 for what is wrong, 1 for older source alone."""
@@ -109,7 +122,7 @@ def check(
 def doctor(
     profile: ProfileName = None,
     emulated: Emulated = None,
-    results: Results = ROOT / "results",
+    results: Results = RESULTS,
     quick: Annotated[bool, typer.Option("--quick", help="Leave out what takes seconds: other work on the machine, and its speed.")] = False,
     json: Json = False,
 ) -> None:
@@ -147,7 +160,7 @@ def run(
     select: Select = "",
     division: Annotated[Division | None, typer.Option(help="closed: recipes as written; open: any change that keeps the quality.")] = None,
     data: DataFolder = None,
-    out: Annotated[Path, typer.Option(metavar="DIR", show_default="results", help="The results folder; records go to its runs/.")] = ROOT / "results",
+    out: Annotated[Path, typer.Option(metavar="DIR", show_default="results", help="The results folder; records go to its runs/.")] = RESULTS,
     name: Annotated[str | None, typer.Option(metavar="NAME", help="Name of the run's folder; default: date, profile and preset.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the newest run (or --name) and skip cases with a comparable record.")] = False,
     timeout: Annotated[float, typer.Option(metavar="S", help="Seconds that one case may take.")] = 7200,
@@ -186,7 +199,7 @@ def run(
     suffixes = name_suffixes(image or ())
     _check_use(words or (), data, out / "runs", name, suffixes, resume=resume, plans="--dry-run" if dry_run else "--budget" if budget else None)
     cases = select_cases(preset, division, select)
-    typed = ("python", "-m", "bench", *sys.argv[1:])
+    typed = (*COMMAND, *sys.argv[1:])
     wish = Wish(profile=profile, engine=engine, images=image or (), gpu=gpu, allow_new_image=allow_new_image, emulated=tuple(emulated or ()), results=out,
                 data=data, command=typed)  # fmt: skip
     stations = [] if dry_run else _open_stations(wish)
@@ -287,7 +300,7 @@ def _print_run(taken: Mapping[str, Sequence[Record]], out: Path, pages: Sequence
 @app.command(epilog="Examples: `python -m bench board`, `python -m bench board --page /tmp/assay.html`")
 @report_errors
 def board(
-    results: Results = ROOT / "results",
+    results: Results = RESULTS,
     page: Annotated[Path | None, typer.Option(metavar="FILE", help="Where the HTML page goes; default: index.html in the results folder.")] = None,
     json: Json = False,
 ) -> None:
@@ -316,7 +329,7 @@ def board(
 def claims(
     reasons: Annotated[bool, typer.Option("--reasons", help="Also say why the other claims have no verdict, claim by claim.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Exit 1 when a claim is missed or contradicted, 3 when none was comparable.")] = False,
-    results: Results = ROOT / "results",
+    results: Results = RESULTS,
     json: Json = False,
 ) -> None:
     """Says claim by claim whether the documented number holds: measured value, interval, verdict and reason."""
@@ -365,10 +378,12 @@ app.command(epilog=cli_completion.EXAMPLES)(cli_completion.completion)
 
 
 def main() -> None:
-    """Entry point of `python -m bench`."""
+    """The command line of `assay`, `python -m assay` and `python -m bench`."""
     completion_init()  # typer does this only for its own way of installing completion
+    for command in [command for group in (app, cli_data.app, cli_gate.app) for command in [*group.registered_commands, group.info]]:
+        command.epilog = command.epilog and spell_commands(command.epilog)
     try:
-        app(prog_name="python -m bench", complete_var=cli_completion.VARIABLE)
+        app(prog_name=" ".join(COMMAND), complete_var=cli_completion.VARIABLE)
     except SystemExit as end:
         if end.code in (128 + signal.SIGINT, 128 + signal.SIGTERM):
             sys.stdout.flush()

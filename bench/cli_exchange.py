@@ -11,10 +11,9 @@ import typer
 
 from assay.bench.archive import SUFFIX, take_in
 from assay.bench.case import UsageError
+from assay.bench.checkout import RESULTS
 from assay.bench.display import console, errors, find_results, print_json, report_errors
 from assay.bench.record import Record
-
-RESULTS = Path(__file__).resolve().parents[1] / "results"
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
 Results = Annotated[Path, typer.Option(metavar="DIR", show_default="results", help="The results folder.", callback=find_results)]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from assay.bench.case import ExitCode, Preset, UsageError
+from assay.bench.checkout import CHECKOUT, RESULTS
 from assay.bench.display import console, errors, format_quantity, print_json, print_table, report_errors
 from assay.bench.interruption import heed_termination
 from assay.datasets.card import DataError
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
     from assay.bench.gate.session import Options
     from assay.bench.gate.verdict import GateReport
 
-ROOT = Path(__file__).resolve().parents[1]
 PINNED = "pinned"
+REPOSITORY = CHECKOUT or Path()  # whose refs are meant, and "this folder"
 ROUND_SECONDS = 0.2
 SMOKE_WARM_UP, WARM_UP = 3.0, 20.0  # s, at most
 
@@ -54,7 +55,7 @@ def own_crashes() -> Iterator[None]:
 def gate(
     context: typer.Context,
     reference: Annotated[str, typer.Option(metavar="REF", help="A git ref, a folder, an image digest, or `pinned`: the accepted reference.")] = PINNED,
-    candidate: Annotated[str, typer.Option(metavar="REF", help="A git ref, a folder or an image digest.", show_default="this folder")] = str(ROOT),
+    candidate: Annotated[str, typer.Option(metavar="REF", help="A git ref, a folder or an image digest.", show_default="this folder")] = str(REPOSITORY),
     select: Annotated[str, typer.Option(metavar="EXPR", help="Cases whose id matches, in the language of `pytest -k`.", show_default="all")] = "",
     preset: Preset = Preset.SMOKE,
     profile: Annotated[str | None, typer.Option(metavar="NAME", help="Machine class.", show_default="found out")] = None,
@@ -73,7 +74,7 @@ def gate(
     markdown: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write a comment for a pull request.")] = None,
     annotations: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write annotations for GitHub Actions.")] = None,
     report: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write the verdict JSON.")] = None,
-    results: Results = ROOT / "results",
+    results: Results = RESULTS,
     json: Json = False,
 ) -> None:
     """Compares two versions side by side on this machine: speed, memory, quality. Red for a real regression, and only then.
@@ -132,7 +133,7 @@ def _compare(
         display = stack.enter_context(GateDisplay(quiet=quiet))
         logs = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="assay-gate-logs-")))
         gpu = options.profile.device == "cuda"
-        sides = stack.enter_context(open_sides(*names, ROOT, gpu=gpu, own_harness=own_harness, own_environments=across_environments))
+        sides = stack.enter_context(open_sides(*names, REPOSITORY, gpu=gpu, own_harness=own_harness, own_environments=across_environments))
         sources = sides.sources
         if sources[A].side.identity == sources[B].side.identity:
             errors.print(f"both sides are {sources[A].side.identity}: every difference will be chance", markup=False, soft_wrap=True)
@@ -196,14 +197,14 @@ def accept(
     reason: Annotated[str, typer.Option(metavar="TEXT", help="Why the reference moves; kept for good.")],
     candidate: Annotated[str | None, typer.Option(metavar="REF", help="What becomes the reference.", show_default="the candidate judged last")] = None,
     force: Annotated[bool, typer.Option("--force", help="Also what the gate called regressed, or never judged.")] = False,
-    results: Results = ROOT / "results",
+    results: Results = RESULTS,
     json: Json = False,
 ) -> None:
     """Moves the pinned reference, on purpose. Only a commit or an image digest can be pinned."""
     from assay.bench.gate.history import History
     from assay.bench.gate.reference import identify_pinnable
 
-    identity = None if candidate is None else identify_pinnable(candidate, ROOT)
+    identity = None if candidate is None else identify_pinnable(candidate, REPOSITORY)
     entry = History(results / "gate").accept(identity, reason, name=candidate, force=force)
     if json:
         print_json(entry.model_dump(mode="json"))
@@ -216,7 +217,7 @@ def accept(
 def history(
     select: Annotated[str, typer.Option(metavar="EXPR", help="Cases whose id matches, in the language of `pytest -k`.", show_default="all")] = "",
     plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the plot as .png or .svg instead.", show_default="drawn here")] = None,
-    results: Results = ROOT / "results",
+    results: Results = RESULTS,
     json: Json = False,
 ) -> None:
     """Plots each case's time relative to the first reference, and marks where it may have changed. Marks are advice, not verdicts."""

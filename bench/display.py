@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, ParamSpec, Self
+from typing import TYPE_CHECKING, Any, ParamSpec, Self
 
 import typer
 from rich.console import Console
@@ -19,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from assay.bench.case import Case, ClaimVerdict, ExitCode, Outcome, Quantity, UsageError
+from assay.bench.checkout import spell_commands
 from assay.bench.judgement import Judgement
 from assay.bench.numbers import format_documented, format_duration, format_interval, format_number
 from assay.bench.record import Record
@@ -35,11 +36,20 @@ REASON_LENGTH = 2000  # a remedy is told in full, a stranger's exception of any 
 
 P = ParamSpec("P")
 
-console = Console(highlight=False)
-errors = Console(stderr=True, highlight=False)
 
-EXTRAS = {"altair": "altair", "docker": "docker", "plotext": "plotext", "vl_convert": "vl-convert-python"}
-"""Packages that no case needs, by the name under which they are imported."""
+class _Terminal(Console):
+    def print(self, *objects: Any, **options: Any) -> None:
+        super().print(*(spell_commands(each) if isinstance(each, str) else each for each in objects), **options)
+
+
+console = _Terminal(highlight=False)
+errors = _Terminal(stderr=True, highlight=False)
+
+SUITE = "'assay-suite[suite]'"
+EXTRAS = {"altair": "altair", "docker": "docker", "plotext": "plotext", "vl_convert": "vl-convert-python"} | dict.fromkeys(
+    ("h5py", "pandas", "pooch", "pyarrow", "pyfaidx", "safetensors", "scipy", "sklearn", "torch", "tqdm", "transformers"), SUITE
+)
+"""What is not installed everywhere: by the name under which a package is imported, what brings it."""
 
 
 def report_errors(command: Callable[P, None]) -> Callable[P, None]:
@@ -56,7 +66,7 @@ def report_errors(command: Callable[P, None]) -> Callable[P, None]:
             package = (error.name or "").partition(".")[0]
             if package not in EXTRAS:
                 raise
-            errors.print(f"error: this needs {EXTRAS[package]}, which is not installed here: pip install {EXTRAS[package]}", style="red", markup=False)
+            errors.print(f"error: this needs {package}, which is not installed here: pip install {EXTRAS[package]}", style="red", markup=False)
             raise typer.Exit(ExitCode.WRONG_USE) from None
 
     return run

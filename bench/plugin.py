@@ -158,7 +158,8 @@ def _choose_cases(config: pytest.Config) -> list[Case]:
 def _settle(config: pytest.Config, case: Case) -> Settings:
     from platformdirs import user_cache_path
 
-    from assay.bench.execution import ROOT, Settings
+    from assay.bench.checkout import RESULTS
+    from assay.bench.execution import Settings
     from assay.bench.profiles import detect_profile, load_profile
     from assay.bench.store import RunStore
 
@@ -166,7 +167,7 @@ def _settle(config: pytest.Config, case: Case) -> Settings:
     profile = load_profile(name) if name else detect_profile()
     if config.getoption("--assay-line") is None and not emulated:
         _require_machine(profile)
-    run = config.getoption("--assay-run") or ROOT / "results" / "runs" / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-pytest"
+    run = config.getoption("--assay-run") or RESULTS / "runs" / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-pytest"
     config.option.assay_run = run  # one run folder for every case of this pytest session
     RunStore.create(run.parent, run.name)
     smoke = case.preset is Preset.SMOKE

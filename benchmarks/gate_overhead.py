@@ -31,7 +31,10 @@ SILENCE = 120.0  # s; importing torch from a cold disk takes long, a round does 
 # given on the command line, so that checkouts from before this file can be the reference
 WORKER = """
 import sys, time, torch
-from assay.bench.measure.clock import run_round
+try:
+    from assay.bench.measure.clock import run_round
+except ModuleNotFoundError:  # before bench/ was a part of assay
+    from bench.measure.clock import run_round
 device = torch.device("cpu")
 for line in sys.stdin:
     began = time.perf_counter()
@@ -66,10 +69,10 @@ class Rounds:
         with selectors.DefaultSelector() as selector:
             selector.register(self._process.stdout, selectors.EVENT_READ)
             if not selector.select(self._silence):
-                raise UsageError(f"a checkout's assay.bench.measure.clock.run_round gave no answer for {self._silence:g} s")
+                raise UsageError(f"a checkout's run_round of bench/measure/clock.py gave no answer for {self._silence:g} s")
         answer = self._process.stdout.readline()
         if not answer:
-            raise UsageError("a checkout's assay.bench.measure.clock.run_round does not run; what it printed stands above")
+            raise UsageError("a checkout's run_round of bench/measure/clock.py does not run; what it printed stands above")
         return float(answer)
 
 

@@ -12,6 +12,9 @@ if [ $# = 0 ]; then
 elif [ ! -d bench ] || [ ! -f pytest.ini ]; then
     say "this is not the project's folder; go there first"
     exit 2
+elif [ ! -L assay/bench ]; then
+    say "assay/bench is no link: copy the project with its links, by git, tar or rsync -a"
+    exit 2
 elif ! version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])') || [ "$version" != "@PYTHON@" ]; then
     say "these wheels are for Python @PYTHON@ and $python is ${version:-not there}; name another with PYTHON=..., or pack the kit with --python"
     exit 2

@@ -29,7 +29,7 @@ from lock import ROOT, Unreachable, Unresolved, compile_lock, split_blocks
 LOCK = ROOT / "docker" / "cpu" / "requirements.txt"
 START = Path(__file__).with_name("kit-start.sh")
 PLATFORM = "x86_64-manylinux_2_28"
-ROOMS = ("bench", "models", "datasets", "benchmarks", "docker", "pyproject.toml", "pytest.ini")  # what a record's commit speaks for
+ROOMS = ("assay", "bench", "models", "datasets", "benchmarks", "docker", "pyproject.toml", "pytest.ini")  # what a record's commit speaks for
 MB = 1_000_000
 
 

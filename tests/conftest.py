@@ -82,8 +82,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the project with one more family, tests/fakes/misbehaving.py, added as CONTRIBUTING says: one folder in models/."""
     copy = tmp_path_factory.mktemp("project")
     ignore = shutil.ignore_patterns("__pycache__")
-    for room in ("bench", "models", "datasets", "results/baselines"):
-        shutil.copytree(ROOT / room, copy / room, ignore=ignore)
+    for room in ("assay", "bench", "models", "datasets", "results/baselines"):
+        shutil.copytree(ROOT / room, copy / room, symlinks=True, ignore=ignore)
     shutil.copy(ROOT / "results" / "record.schema.json", copy / "results")
     for name in ("pytest.ini", "pyproject.toml"):
         shutil.copy(ROOT / name, copy)

@@ -10,11 +10,10 @@ from pathlib import Path
 import torch
 
 from assay.bench.case import ExitCode, UsageError
+from assay.bench.checkout import ROOT
 from assay.bench.measure.fitness import check_fitness, check_load
 from assay.bench.measure.load import read_load
 from assay.bench.profiles import Profile
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def note_load(profile: Profile) -> list[str]:
@@ -36,7 +35,7 @@ def find_machine_faults(profile: Profile, results: Path) -> list[str]:
         promises = bool(profile.peak_flops or profile.bandwidth)
         findings = check_fitness(profile, torch.device(profile.device), results=results, calibrate=promises)
         return [f"{finding.name}: {finding.message} {finding.remedy}" for finding in findings if not finding.ok]
-    command = [sys.executable, "-m", "bench", "doctor", "--profile", profile.name, "--results", str(results.resolve()), "--json"]
+    command = [sys.executable, "-m", "assay", "doctor", "--profile", profile.name, "--results", str(results.resolve()), "--json"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode not in (ExitCode.OK, ExitCode.MACHINE_NOT_FIT):
         raise UsageError(f"`{' '.join(command[1:])}` failed: {done.stderr.strip()[-500:]}")

@@ -35,7 +35,7 @@ class Source(Protocol):
         """What it is."""
 
     def start(self, log: Path, data: Path | None) -> Pipe:
-        """A fresh worker; `log` takes what it prints. `data`: folder of real data that it may read."""
+        """A fresh worker; `log` takes what it prints. `data`: folder of real data that it may read. Raises OSError where none can be started."""
 
     def locate(self, data: Path | None) -> str | None:
         """The data folder's name inside the worker."""
@@ -52,7 +52,7 @@ class Source(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Checkout:
-    """A folder with this project in it. Workers start in `place`, where only the harness and what is judged can be imported."""
+    """A folder with this project in it. Workers start in `place`: there a package assay holds only the harness and what is judged."""
 
     side: Side
     folder: Path
@@ -63,6 +63,8 @@ class Checkout:
         # the interpreter's own variables could bring modules of anybody's along
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON") and name not in SPINNING}
         environment["KMP_BLOCKTIME"] = "1"  # ms; Intel's OpenMP would spin for 200
+        if not (self.folder / "assay").is_dir():
+            raise FileNotFoundError(f"{self.side.name} has no package assay: it is older than this gate, which cannot run it; compare with a later commit")
         return ProcessPipe([self.python, *WORKER], self.place or self.folder, environment, log)
 
     def copy_harness(self, to: Path) -> Path:
@@ -70,11 +72,13 @@ class Checkout:
         return shutil.copytree(self.folder / "bench", to, copy_function=shutil.copyfile, ignore=shutil.ignore_patterns("__pycache__"))
 
     def lay_out(self, harness: Path, place: Path, *, own_environment: bool) -> Source:
-        shutil.copytree(harness, place / "bench", copy_function=shutil.copyfile)
+        package = place / "assay"
+        shutil.copytree(harness, package / "bench", copy_function=shutil.copyfile)
+        (package / "__init__.py").touch()  # the side's own would be code of the side's
         for room in JUDGED:
-            (place / room).symlink_to(self.folder / room)
+            (package / room).symlink_to(self.folder / room)
         for lock in self.folder.glob("docker/*/requirements.txt"):
-            (target := place / lock.relative_to(self.folder)).parent.mkdir(parents=True)
+            (target := package / lock.relative_to(self.folder)).parent.mkdir(parents=True)
             shutil.copyfile(lock, target)
         own = self.folder / ".venv" / "bin" / "python"
         return replace(self, place=place, python=str(own) if own_environment and own.exists() else sys.executable)

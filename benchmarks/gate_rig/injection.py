@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-ROOMS = ("bench", "models", "datasets", "docker/cpu", "results/baselines", "pyproject.toml", "pytest.ini")
+ROOMS = ("assay", "bench", "models", "datasets", "docker/cpu", "results/baselines", "pyproject.toml", "pytest.ini")
 
 TRAINING = "models/training.py"
 STEP = "    def step(self) -> int:\n        if not self._pending:\n"
@@ -35,7 +35,7 @@ def copy_project(root: Path, to: Path) -> Path:
         target = to / room
         target.parent.mkdir(parents=True, exist_ok=True)
         if (root / room).is_dir():
-            shutil.copytree(root / room, target, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(root / room, target, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(root / room, target)
     return to

@@ -158,7 +158,7 @@ def test_so_it_is_in_a_container_of_the_gate(host, client, digest, tmp_path, mon
 def test_a_side_that_is_an_image_is_run_by_the_reference_s_harness(host, client, digest, tmp_path, monkeypatch):
     monkeypatch.setenv("DOCKER_HOST", host.engine.variables["DOCKER_HOST"])
     reference = copy_project(ROOT, tmp_path / "reference")
-    (reference / "bench" / "__init__.py").write_text("# another harness\n")
+    (reference / "bench" / "another.py").write_text("# another harness\n")
     with open_sides(str(reference), digest, ROOT, gpu=False) as sides:
         side = sides.sources[B]
         assert isinstance(side, ImageSide)
@@ -166,7 +166,7 @@ def test_a_side_that_is_an_image_is_run_by_the_reference_s_harness(host, client,
         with Line(pipe, 120) as line:
             assert line.greet().protocol == PROTOCOL
             (container,) = client.containers.list(filters={"label": "assay.launcher"})
-            assert container.exec_run(["cat", "/assay/bench/__init__.py"]).output == b"# another harness\n"
+            assert container.exec_run(["cat", "/assay/bench/another.py"]).output == b"# another harness\n"
             usage = pipe.read_usage()
             assert usage is not None, "the engine's processes are this system's"
             assert 0.1 < usage.main <= usage.ran

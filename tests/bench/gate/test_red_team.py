@@ -235,14 +235,15 @@ def candidate(tmp_path: Path) -> Path:
 
 
 def test_modules_beside_the_models(candidate, tmp_path) -> None:
-    for name in ("torch.py", "sitecustomize.py", "usercustomize.py", "conftest.py", "pytest.ini"):
+    for name in ("torch.py", "sitecustomize.py", "usercustomize.py", "conftest.py", "pytest.ini", "assay/__init__.py"):
         (candidate / name).write_text("raise SystemExit('imported')\n")
     with open_sides(str(ROOT), str(candidate), ROOT, gpu=False) as sides:
         source = sides.sources[B]
         assert isinstance(source, Checkout)
         assert source.place is not None
-        assert sorted(path.name for path in source.place.iterdir()) == ["bench", "datasets", "docker", "models"]
-        assert list((source.place / "docker").rglob("*.py")) == []
+        (package,) = source.place.iterdir()
+        assert sorted(path.name for path in package.iterdir()) == ["__init__.py", "bench", "datasets", "docker", "models"]
+        assert [*(package / "docker").rglob("*.py"), (package / "__init__.py").read_text()] == [""]
 
 
 def test_variables_of_the_interpreter(tmp_path, monkeypatch) -> None:

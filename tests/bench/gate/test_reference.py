@@ -95,12 +95,15 @@ def test_what_names_no_side(repository, name) -> None:
         resolve_commit(name, repository)
 
 
-def test_a_checkout_older_than_the_gate_is_not_compared(repository, tmp_path) -> None:
+@pytest.mark.parametrize(("package", "reason"), [(False, "has no package assay: it is older than this gate"), (True, "is it older than the gate?")])
+def test_a_checkout_older_than_the_gate_is_not_compared(repository, tmp_path, package, reason) -> None:
+    if package:
+        (repository / "assay").mkdir()
     done = gate(tmp_path, "--reference", str(repository), "--candidate", str(ROOT), "--select", "affinity-v2 and documented and train and closed")
     report = GateReport.model_validate_json(done.stdout)
     assert done.returncode == 3, done.stderr
     assert [finding.verdict for finding in report.findings] == [GateVerdict.NOT_COMPARABLE]
-    assert "is it older than the gate?" in report.findings[0].reason
+    assert reason in report.findings[0].reason
 
 
 def gate(results: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

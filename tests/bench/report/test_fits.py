@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from assay.bench.case import ClaimVerdict, Outcome, Quantity
-from assay.bench.claims import CHECKOUT, Claims, Fit, find_claims, load_claims
+from assay.bench.checkout import PUBLISHED
+from assay.bench.claims import Claims, Fit, find_claims, load_claims
 from assay.bench.record import Machine, Record
 from assay.bench.report.fits import Cell, compare_fits
 
@@ -92,7 +93,7 @@ def test_a_case_that_was_killed_before_its_data_were_open_tells_by_the_recipe_of
 
 
 def test_the_documents_large_is_not_the_published_large() -> None:
-    (fit,) = (fit for fit in load_claims(find_claims(CHECKOUT)).fits if fit.called and fit.called.startswith("large"))
+    (fit,) = (fit for fit in load_claims(find_claims(PUBLISHED)).fits if fit.called and fit.called.startswith("large"))
     assert (fit.variants, fit.context_nt) == (("medium-450k", "medium-450k-context"), 160_000)
 
 

@@ -17,7 +17,8 @@ import pytest
 from typer.testing import CliRunner
 
 from assay.bench.case import Case, Outcome, Preset, Quantity, UsageError
-from assay.bench.claims import CHECKOUT, Claims, find_claims, load_claims
+from assay.bench.checkout import PUBLISHED
+from assay.bench.claims import Claims, find_claims, load_claims
 from assay.bench.cli import app
 from assay.bench.gate.verdict import Finding, FindingKind, GateReport, GateVerdict, Side
 from assay.bench.numbers import format_interval
@@ -45,7 +46,7 @@ def read_core(page: str) -> Any:
 @pytest.fixture(scope="module")
 def real() -> list[Record]:
     """The records of the project itself."""
-    return read_runs(CHECKOUT)
+    return read_runs(PUBLISHED)
 
 
 def vary(record: Record, number: int, luck: random.Random) -> Record:
@@ -327,6 +328,6 @@ class TestWritePages:
         assert "cannot be written" in refused.output
 
     def test_the_projects_own_claims_all_stand_on_it(self) -> None:
-        claims = load_claims(find_claims(CHECKOUT))
+        claims = load_claims(find_claims(PUBLISHED))
         page = render_page([], claims)
         assert all(f'id="claim-{claim.id}"' in page for claim in claims.claim)

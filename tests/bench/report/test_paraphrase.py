@@ -4,7 +4,8 @@ from decimal import Decimal
 
 import pytest
 
-from assay.bench.claims import CHECKOUT, CLAIMS_FILE, Claim, load_claims
+from assay.bench.checkout import PUBLISHED
+from assay.bench.claims import CLAIMS_FILE, Claim, load_claims
 from assay.bench.report.paraphrase import paraphrase
 
 FIELDS = {"id": "a", "workload": "splice-validated", "metric": "pearson_sa", "value": Decimal("0.140"), "direction": "higher", "kind": "measured", "source": "000"}
@@ -23,5 +24,5 @@ def test_the_verb_says_where_the_number_comes_from(kind: str, verb: str) -> None
 
 
 def test_every_metric_that_the_project_judges_has_words() -> None:
-    claims = load_claims(CHECKOUT / CLAIMS_FILE)
+    claims = load_claims(PUBLISHED / CLAIMS_FILE)
     assert {claim.metric for claim in claims.claim} == set(claims.words)
