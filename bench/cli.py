@@ -380,8 +380,10 @@ app.command(epilog=cli_completion.EXAMPLES)(cli_completion.completion)
 def main() -> None:
     """The command line of `assay`, `python -m assay` and `python -m bench`."""
     completion_init()  # typer does this only for its own way of installing completion
-    for command in [command for group in (app, cli_data.app, cli_gate.app) for command in [*group.registered_commands, group.info]]:
-        command.epilog = command.epilog and spell_commands(command.epilog)
+    for group in (app, cli_data.app, cli_gate.app):
+        group.info.epilog = spell_commands(group.info.epilog or "")
+        for command in group.registered_commands:
+            command.epilog = spell_commands(command.epilog or "")
     try:
         app(prog_name=" ".join(COMMAND), complete_var=cli_completion.VARIABLE)
     except SystemExit as end:

@@ -10,7 +10,6 @@ import typer
 
 from assay.bench.case import ExitCode, UsageError
 from assay.bench.display import console, errors, print_json, print_table, report_errors
-from assay.datasets.sources import FileStatus, describe, fetch, load_sources, verify
 
 if TYPE_CHECKING:
     import torch
@@ -26,6 +25,8 @@ Only = Annotated[str | None, typer.Option(metavar="NAME", help="One data set; `d
 @report_errors
 def list_sources(json: Json = False) -> None:
     """Shows every file, its size, its licence and how it comes here."""
+    from assay.datasets.sources import load_sources
+
     entries = load_sources().entries
     if json:
         print_json([entry.model_dump(mode="json") for entry in entries])
@@ -44,6 +45,8 @@ def fetch_files(
     json: Json = False,
 ) -> None:
     """Downloads what can be fetched, checks each file's sha256, and keeps what is there already."""
+    from assay.datasets.sources import fetch, load_sources
+
     wanted = [entry for entry in load_sources().fetchable if only in (None, entry.dataset)]
     if not wanted:
         raise UsageError(f"--only {only}: no data set of that name can be fetched; `python -m bench data list` shows them")
@@ -58,6 +61,8 @@ def fetch_files(
 @report_errors
 def verify_files(to: Folder = Path("data"), json: Json = False) -> None:
     """Says of every file whether it is there and unchanged. Exit code 2 when one differs or is missing."""
+    from assay.datasets.sources import FileStatus, verify
+
     states = verify(to)
     if json:
         print_json([asdict(state) for state in states])
@@ -71,6 +76,8 @@ def verify_files(to: Folder = Path("data"), json: Json = False) -> None:
 @report_errors
 def describe_dataset(name: Annotated[str, typer.Argument(metavar="NAME", help="A data set, as `data list` shows it.")], json: Json = False) -> None:
     """Licence, origin, rows and the columns that the readers expect."""
+    from assay.datasets.sources import describe
+
     described = [entry.model_dump(mode="json", exclude_defaults=True) for entry in describe(name)]
     if json:
         print_json(described)

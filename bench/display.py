@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from assay.bench.case import Case, ClaimVerdict, ExitCode, Outcome, Quantity, UsageError
-from assay.bench.checkout import spell_commands
+from assay.bench.checkout import RESULTS, spell_commands
 from assay.bench.judgement import Judgement
 from assay.bench.numbers import format_documented, format_duration, format_interval, format_number
 from assay.bench.record import Record
@@ -66,7 +66,8 @@ def report_errors(command: Callable[P, None]) -> Callable[P, None]:
             package = (error.name or "").partition(".")[0]
             if package not in EXTRAS:
                 raise
-            errors.print(f"error: this needs {package}, which is not installed here: pip install {EXTRAS[package]}", style="red", markup=False)
+            remedy = f"pip install {EXTRAS[package]}"
+            errors.print(f"error: this needs {package}, which is not installed here: {remedy}", style="red", markup=False, soft_wrap=True)
             raise typer.Exit(ExitCode.WRONG_USE) from None
 
     return run
@@ -74,8 +75,8 @@ def report_errors(command: Callable[P, None]) -> Callable[P, None]:
 
 def find_results(folder: Path) -> Path:
     """The folder given with --results, which must be there: a mistyped one would otherwise look like one without any record."""
-    if not folder.is_dir():
-        raise typer.BadParameter(f"{folder}: no such folder; correct it, or make one with `python -m bench run --out {folder}`")
+    if not folder.is_dir() and folder != RESULTS:
+        raise typer.BadParameter(spell_commands(f"{folder}: no such folder; correct it, or make one with `python -m bench run --out {folder}`"))
     return folder
 
 

@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from assay.bench.case import Case, Outcome, Phase, Preset, Quantity
+from assay.bench.checkout import ROOT
 from assay.bench.comparability import choose_threads, compare_key, name_attention
 from assay.bench.measure.clock import plan_rounds, run_round, summarise_rounds
 from assay.bench.measure.flops import count_work, utilise
@@ -31,7 +32,6 @@ from assay.models.workload import History, Progress, Resources, Session
 if TYPE_CHECKING:
     from pytest_benchmark.fixture import BenchmarkFixture
 
-ROOT = Path(__file__).resolve().parents[1]
 adapt_torch()
 
 

@@ -19,11 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from assay.bench.case import UsageError
+from assay.bench.checkout import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("bench", "datasets", "models")  # of which assay is made
 OURS = tuple(f"assay.{package}." for package in PACKAGES)  # how the names of our modules begin
 NOT_FOLLOWED: Mapping[str, str] = {
+    "assay.bench.checkout": "says where the project's files lie",
     "assay.bench.comparability": "makes the key; the threads that it chooses stand in it",
     "assay.bench.measure.machine": "says where a case runs: its answers are in the record, and in the key where they matter",
     "assay.bench.neighbours": "names the other runs under way, for the record",

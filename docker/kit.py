@@ -61,7 +61,7 @@ def find_lacking(host: Mapping[str, str | None], python: str, *, tests: bool) ->
         output, constraints = Path(folder, "lock.txt"), Path(folder, "host.txt")
         shutil.copy(LOCK, output)  # uv keeps the versions that it finds here
         constraints.write_text("".join(f"{name}=={version}\n" for name, version in host.items() if version))
-        more = ["--all-extras", "--group", "test"] if tests else []
+        more = ["--all-extras", "--group", "test"] if tests else ["--extra", "suite"]
         where = ["--python-version", python, "--python-platform", PLATFORM, "--only-binary", ":all:", "--constraint", str(constraints)]
         try:
             compile_lock(["pyproject.toml", *more, *where, "--generate-hashes", "--no-header", "--no-annotate", "--quiet", "--output-file", str(output)])

@@ -70,7 +70,7 @@ def test_a_workload(copy: Path) -> None:
     table = copy / "mine" / "tides" / "levels.csv"
     table.parent.mkdir(parents=True)
     table.write_text("hour,level_m\n0,0.1\n1,\n")
-    read = "from pathlib import Path; from datasets.tides import read_tides; read_tides(Path('mine'))"
+    read = "from pathlib import Path; from assay.datasets.tides import read_tides; read_tides(Path('mine'))"
     done = subprocess.run([sys.executable, "-c", read], cwd=copy, capture_output=True, text=True)
     assert "DataError: mine/tides/levels.csv, row 3: holds a value that is not a finite number. Correct or leave out the row." in done.stderr
 

@@ -31,6 +31,13 @@ def test_every_dependency_is_locked_for_the_cpu() -> None:
     assert {re.split(r"[=<>\[ ]", name)[0].lower() for name in wanted} - locked == set()
 
 
+def test_the_wheel_is_built_by_what_is_locked() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    (builder,) = project["build-system"]["requires"]
+    assert re.fullmatch(r"hatchling==[\d.]+", builder)
+    assert builder in project["dependency-groups"]["dev"]
+
+
 def test_ci_runs_in_the_base_of_the_images() -> None:
     """Pinned in one more place, and refreshed with them."""
     (base,) = re.findall(r"^ARG BASE_IMAGE=(\S+)$", (ROOT / "docker" / "cpu" / "Dockerfile").read_text(), re.MULTILINE)

@@ -19,6 +19,7 @@ import torch
 from platformdirs import user_cache_path
 
 from assay.bench.case import Case, Outcome, Phase, Unsupported, UsageError
+from assay.bench.checkout import ROOT
 from assay.bench.comparability import choose_threads, compare_key
 from assay.bench.gate.protocol import (
     PROTOCOL,
@@ -65,7 +66,6 @@ from assay.models.workload import Resources, Session
 
 adapt_torch()
 
-ROOT = Path(__file__).resolve().parents[2]
 ALIVE_SECONDS = 1.0
 BEAT_SECONDS = 5.0  # half of the least --silence
 MAX_BEAT_SECONDS = 3600.0  # a scoring that stands still is a hang in the end

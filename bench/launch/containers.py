@@ -79,7 +79,7 @@ def find_image(client: DockerClient, name: str) -> Image:
         return Image(tag, client.images.get(tag).id)
     except ImageNotFound:
         services = {"assay:cpu": "bench-cpu", "assay:cuda": "bench-a40", "assay:triton2": "bench-triton2"}
-        remedy = f"build it with `docker compose build {services[tag]}`" if tag in services else "build or pull it first"
+        remedy = f"build it with `docker compose build {services[tag]}` in a checkout of the project" if tag in services else "build or pull it first"
         raise UsageError(f"there is no image {tag} here: {remedy}") from None
     except FAULTS as error:
         raise UsageError(f"the Docker engine does not say whether it has {tag} ({explain_fault(error)}): see whether `docker info` answers") from None

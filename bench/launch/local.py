@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING
 import psutil
 
 from assay.bench.case import Case, Outcome
+from assay.bench.checkout import CHECKOUT, ROOT
 
 if TYPE_CHECKING:
     import torch
 
     from assay.bench.record import Environment, Machine
 
-ROOT = Path(__file__).resolve().parents[2]
 POLL_SECONDS = 0.25
 INTERRUPTED = (Outcome.INTERRUPTED, "its run was ended by Ctrl-C or SIGTERM; --resume tries it again")
 
@@ -94,8 +94,10 @@ def run_case(case: Case, options: Sequence[str], limits: Limits, log: Path, cont
     """
     ours, theirs = socket.socketpair()
     command = [sys.executable, "-m", "pytest", f"bench/cases/test_{case.phase}.py", "-q", "-p", "pytest_benchmark.plugin", "-p", "no:cacheprovider"]
-    command += [*options, f"--assay-case={case.id}", f"--assay-line={theirs.fileno()}"]
+    command += [*options, f"--assay-case={case.id}", f"--assay-line={theirs.fileno()}", f"--benchmark-storage=file://{log.parent.resolve()}"]
     environment = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # plugins of other tools would only cost start-up time
+    if not CHECKOUT:
+        environment["PYTHONDONTWRITEBYTECODE"] = "1"  # pytest would keep that of the cases inside the installed package
     log.parent.mkdir(exist_ok=True)
     with ours, log.open("wb") as output:
         process = subprocess.Popen(

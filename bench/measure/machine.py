@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from assay import __version__
+from assay.bench.checkout import CHECKOUT, ROOT
 from assay.bench.measure.board import Board
 from assay.bench.measure.device import find_uuid
 from assay.bench.measure.nvml import query_board
@@ -144,6 +146,9 @@ def _describe_source(root: Path, unavailable: dict[str, str]) -> tuple[str | Non
     """
     if revision := os.environ.get(REVISION_VARIABLE):
         return _read_revision(revision, unavailable)
+    if root == ROOT and CHECKOUT is None:  # a repository around it is somebody else's
+        unavailable["git_sha"] = unavailable["git_dirty_sha256"] = f"assay {__version__} was installed without its checkout"
+        return None, None
     here = [".", ":(exclude)results"]
     try:
         sha = _ask_git(root, "rev-parse", "HEAD").decode().strip()

@@ -14,14 +14,13 @@ import statistics
 import subprocess
 import sys
 import time
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from assay.bench.case import Quantity
+from assay.bench.checkout import ROOT
 from assay.bench.measure.board import Board, SampledWindow
 
-ROOT = Path(__file__).resolve().parents[2]
 PERIOD = 0.02  # seconds between two memory readings
 START_SECONDS = 60.0  # loading NVML takes seconds per GPU where no process keeps the driver awake
 ANSWER_SECONDS = 10.0

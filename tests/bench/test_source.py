@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from assay.bench.case import Phase, UsageError
+from assay.bench.checkout import ROOT
 from assay.bench.registry import find_roots, get_workload, load_workloads
-from assay.bench.source import NOT_FOLLOWED, PACKAGES, ROOT, Tree, Trees, find_closure, hash_closure
+from assay.bench.source import NOT_FOLLOWED, PACKAGES, Tree, Trees, find_closure, hash_closure
 
 SAMPLE = '''"""A module."""
 

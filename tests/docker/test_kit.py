@@ -16,11 +16,12 @@ ROOT = Path(__file__).resolve().parents[2]
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 PROJECT = """
 [project]
-name = "assay"
+name = "assay-suite"
 version = "0"
 requires-python = ">=3.11"
-dependencies = ["torch>=2.10", "reader>=2", "numpy>=2.4"]
+dependencies = ["numpy>=2.4"]
 [project.optional-dependencies]
+suite = ["torch>=2.10", "reader>=2"]
 plots = ["plots"]
 [dependency-groups]
 test = ["checker"]
@@ -38,6 +39,8 @@ def project(tmp_path: Path) -> Path:
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / path, folder / path)
     (folder / "bench").mkdir()
+    (folder / "assay").mkdir()
+    (folder / "assay" / "bench").symlink_to("../bench")
     (folder / "bench" / "case.py").write_text("PHASE = 1\n")
     (folder / "pyproject.toml").write_text(PROJECT)
     (folder / "docker" / "cpu").mkdir()
@@ -137,5 +140,7 @@ def test_start_says_what_is_wrong_before_it_installs(project: Path) -> None:
     done = start(project, "true")
     assert (done.returncode, "and " + sys.executable + " is " + PYTHON in done.stderr) == (2, True), done.stderr
     (project / "kit" / "start").write_text(script)
+    (project / "assay" / "bench").unlink()  # as a copy that follows links leaves a folder there
+    assert "assay/bench is no link: copy the project with its links" in start(project, "true").stderr
     (project / "pytest.ini").unlink()
     assert "this is not the project's folder" in start(project, "true").stderr

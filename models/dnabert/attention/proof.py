@@ -16,11 +16,10 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 from assay.bench.case import ExitCode
+from assay.bench.checkout import ROOT
 
-ROOT = Path(__file__).resolve().parents[3]
 SHARED_LIMIT = {80: 166_912, 86: 101_376, 89: 101_376, 90: 232_448, 100: 232_448}
 """Bytes of shared memory that one block may have (CUDA C Programming Guide, technical specifications per compute capability)."""
 PRODUCT = {90: "wgmma.mma_async.sync", 100: "tcgen05.mma"}

@@ -18,8 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from assay.bench.case import ExitCode, UsageError
+from assay.bench.checkout import ROOT
 from assay.models.dnabert.attention import proof
-from assay.models.dnabert.attention.proof import ROOT, SHARED_LIMIT, Compiled
+from assay.models.dnabert.attention.proof import SHARED_LIMIT, Compiled
 
 LOCK = ROOT / "docker" / "triton2" / "requirements.txt"
 DOCUMENT = ROOT / "docs" / "triton2.md"
@@ -133,7 +134,8 @@ def main(arguments: list[str] | None = None) -> int:
         except (UsageError, subprocess.CalledProcessError) as error:
             print(f"error: {error}", file=sys.stderr)  # noqa: T201
             return ExitCode.WRONG_USE
-        return subprocess.run([python, "-m", "assay.models.dnabert.attention.triton2", *(["--write"] if options.write else [])], check=False, cwd=ROOT).returncode
+        command = [str(python), "-m", "assay.models.dnabert.attention.triton2", *(["--write"] if options.write else [])]
+        return subprocess.run(command, check=False, cwd=ROOT).returncode
     if not proof.is_installed():
         print("error: Triton is not installed here: name a folder for an environment with --venv DIR", file=sys.stderr)  # noqa: T201
         return ExitCode.WRONG_USE

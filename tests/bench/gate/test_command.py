@@ -110,7 +110,7 @@ def test_help_shows_defaults_and_examples() -> None:
 
 
 def test_a_comparison_with_itself_says_so(tmp_path, monkeypatch) -> None:
-    root = Path(cli_gate.ROOT)
+    root = cli_gate.REPOSITORY
     monkeypatch.setattr("assay.bench.gate.session.GateSession.run", lambda session: make_report(FIRST, SECOND))
     done = CliRunner().invoke(app, ["gate", "--profile", "cpu", "--results", str(tmp_path), "--reference", str(root), "--candidate", str(root), "--json"])
     assert done.exit_code == 0, done.output

@@ -9,6 +9,7 @@ import time
 import psutil
 import pytest
 
+from assay.bench.checkout import ROOT
 from assay.bench.measure import nvml as nvml_module
 from assay.bench.measure.board import find_faults
 from assay.bench.measure.nvml import Sampler, query_board
@@ -203,7 +204,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 @pytest.mark.parametrize("state", ["watching", "waiting"])
 def test_the_sampler_dies_with_its_parent(nvml, state):
-    done = subprocess.run([sys.executable, "-c", PARENT, state], stdout=subprocess.PIPE, text=True, check=False, cwd=nvml_module.ROOT)
+    done = subprocess.run([sys.executable, "-c", PARENT, state], stdout=subprocess.PIPE, text=True, check=False, cwd=ROOT)
     assert done.returncode == -signal.SIGKILL
     sampler, worker = map(int, done.stdout.split())
     try:
@@ -259,4 +260,4 @@ def test_the_case_itself_is_no_stranger(nvml):
 
 def test_the_sampler_imports_nothing_but_pynvml():
     code = "import sys, assay.bench.measure.sampler; print([m for m in ('torch', 'numpy', 'pydantic', 'pytest') if m in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=nvml_module.ROOT).stdout.strip() == "[]"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout.strip() == "[]"

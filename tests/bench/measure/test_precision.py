@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from assay.bench.case import Case, Division, Outcome, Precision, Unsupported
-from assay.bench.execution import ROOT
+from assay.bench.checkout import ROOT
 from assay.bench.launch.campaign import Campaign
 from assay.bench.launch.local import Limits
 from assay.bench.measure import precision
