@@ -156,16 +156,6 @@ class TestSurroundings:
         monkeypatch.setattr(assay.bench.check, "load_sources", fail)
         assert found(declare()) == [Problem("datasets/sources.toml", "sources.toml: file.0.sha256: too short. Correct this entry.")]
 
-    def test_installed_distribution_named_datasets(self, found: Callable[..., list[Problem]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        installed = tmp_path / "site" / "datasets-4.0.0.dist-info"
-        installed.mkdir(parents=True)
-        (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: datasets\nVersion: 4.0.0\n")
-        monkeypatch.syspath_prepend(tmp_path / "site")
-        (problem,) = found(declare())
-        assert problem.where == "environment"
-        assert problem.what.startswith("a distribution named datasets (4.0.0) is installed")
-        assert "`pip uninstall datasets`" in problem.what
-
 
 class TestRuns:
     @pytest.fixture
