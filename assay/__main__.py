@@ -12,7 +12,7 @@ def main() -> None:
     import signal
 
     try:
-        from assay.bench.cli import main as run
+        from assay.bench.cli.main import main as run
 
         run()
     except KeyboardInterrupt:  # while the command line was still being imported, and nothing was started

@@ -25,12 +25,12 @@ PACKAGES = ("bench", "datasets", "models")  # of which assay is made
 OURS = tuple(f"assay.{package}." for package in PACKAGES)  # how the names of our modules begin
 NOT_FOLLOWED: Mapping[str, str] = {
     "assay.bench.checkout": "says where the project's files lie",
-    "assay.bench.comparability": "makes the key; the threads that it chooses stand in it",
+    "assay.bench.records.comparability": "makes the key; the threads that it chooses stand in it",
     "assay.bench.measure.machine": "says where a case runs: its answers are in the record, and in the key where they matter",
-    "assay.bench.neighbours": "names the other runs under way, for the record",
-    "assay.bench.record": "the form of what is kept, with a schema of its own",
+    "assay.bench.running.neighbours": "names the other runs under way, for the record",
+    "assay.bench.records.record": "the form of what is kept, with a schema of its own",
     "assay.bench.registry": "finds a case; the source of its workload is followed from roots of its own",
-    "assay.bench.store": "keeps what was measured",
+    "assay.bench.records.store": "keeps what was measured",
     "assay.models.dnabert.attention.proof": "asks a compiler in another process; the one case that rests on it has it in the hash of its data",
 }
 _NAME = re.compile("\0([^\0]*)\0")  # a module's name within a tree's text; Python source holds no NUL

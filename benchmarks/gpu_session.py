@@ -22,12 +22,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script, from the checkout
 
-from assay.bench.archive import DOCUMENTS, take_in, write_archive
 from assay.bench.case import Preset, UsageError
-from assay.bench.launch.budget import parse_budget
-from assay.bench.numbers import format_duration
-from assay.bench.profiles import Profile, detect_profile, load_profile
-from assay.bench.store import RunStore
+from assay.bench.formatting.numbers import format_duration
+from assay.bench.measure.detection import detect_profile
+from assay.bench.profiles import Profile, load_profile
+from assay.bench.records.store import RunStore
+from assay.bench.running.archive import DOCUMENTS, take_in, write_archive
+from assay.bench.running.budget import parse_budget
 
 ROOT = Path(__file__).resolve().parents[1]
 LEAST = 20.0  # s; nothing that starts torch on a GPU is done sooner

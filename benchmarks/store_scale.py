@@ -35,8 +35,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from assay.bench.index import SETTLED_NS  # noqa: E402
-from assay.bench.store import RunStore, read_record  # noqa: E402
+from assay.bench.records.index import SETTLED_NS  # noqa: E402
+from assay.bench.records.store import RunStore, read_record  # noqa: E402
 
 TEMPLATES = sorted((ROOT / "results" / "runs").glob("*/*.eval.standard.closed.fp32.json"))
 RUN_LENGTH = 100
@@ -67,10 +67,10 @@ def use_cpu():
 
 if __name__ == "__main__":  # processes that check records import this file too
     began = time.perf_counter()
-    from assay.bench.index import Ledger, read_ledger
-    from assay.bench.record import Record
+    from assay.bench.records.index import Ledger, read_ledger
+    from assay.bench.records.record import Record
     from assay.bench.registry import load_workloads
-    from assay.bench.claims import find_claims, load_claims
+    from assay.bench.claims.documented import find_claims, load_claims
     from assay.bench.report import write_pages
     from assay.bench.report.leaderboard import render_leaderboard
     load_workloads()

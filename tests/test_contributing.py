@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pytest
 
-from assay.bench.store import read_runs
+from assay.bench.records.store import read_runs
 from tests.conftest import ROOT
 
 

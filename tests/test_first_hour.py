@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from assay.bench.cli import app
+from assay.bench.cli.main import app
 from tests.conftest import ROOT
 
 SCHEMA = ROOT / "results" / "record.schema.json"

@@ -11,7 +11,7 @@ import pytest
 import typer
 from ruamel.yaml import YAML
 
-from assay.bench.cli import app
+from assay.bench.cli.main import app
 from assay.bench.gate.render import MARKER
 from assay.bench.gate.verdict import GateVerdict
 from tests.bench.gate.test_render import hostile_report

@@ -13,7 +13,7 @@ import pytest
 
 import assay
 from assay.bench.case import Outcome
-from assay.bench.store import read_runs
+from assay.bench.records.store import read_runs
 from tests.conftest import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())

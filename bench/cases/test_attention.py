@@ -1,6 +1,6 @@
 """Attention cases: throughput and memory of one layer's attention and its distance from the reference, or a proof without any timing."""
 
-from assay.bench.execution import Execution
+from assay.bench.running.execution import Execution
 
 
 def test_attention(execution: Execution, benchmark):  # type: ignore[no-untyped-def]

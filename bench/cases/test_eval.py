@@ -1,8 +1,8 @@
 """Evaluation cases: inference throughput and memory, and quality of the weights that the training case left."""
 
 from assay.bench.case import Quantity
-from assay.bench.execution import Execution
 from assay.bench.registry import get_workload
+from assay.bench.running.execution import Execution
 
 
 def test_eval(execution: Execution, benchmark):  # type: ignore[no-untyped-def]

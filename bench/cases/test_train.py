@@ -1,6 +1,6 @@
 """Training cases: throughput and memory of the optimiser step, then the whole recipe, then quality."""
 
-from assay.bench.execution import Execution
+from assay.bench.running.execution import Execution
 
 
 def test_train(execution: Execution, benchmark):  # type: ignore[no-untyped-def]

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from assay.bench.case import Outcome, Quantity, UsageError
-from assay.bench.conditions import name_device
-from assay.bench.index import name_line
-from assay.bench.record import Record
+from assay.bench.claims.conditions import name_device
+from assay.bench.records.index import name_line
+from assay.bench.records.record import Record
 from assay.bench.registry import load_workloads
 
 BIGGER = frozenset({"samples_per_s", "mfu"})  # of the measurements; every other one is a time, a size or an energy

@@ -9,7 +9,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from assay.bench.case import Quantity, UsageError
-from assay.bench.documents import read_document, write_whole
+from assay.bench.records.documents import read_document, write_whole
 
 IMPORTS = "imported"  # folder in results/, beside runs/
 MAX_BYTES = 32 << 20

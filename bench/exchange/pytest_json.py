@@ -13,10 +13,10 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from assay.bench.case import Outcome, Quantity, UsageError
-from assay.bench.documents import read_document
 from assay.bench.exchange.benchmark_action import name_series
 from assay.bench.exchange.imports import MAX_BYTES, MAX_ROWS, Imported, ImportedRow, Moment, Text
-from assay.bench.record import Record
+from assay.bench.records.documents import read_document
+from assay.bench.records.record import Record
 from assay.datasets.card import hash_files
 
 _STATISTICS = (

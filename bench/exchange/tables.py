@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 
 from assay.bench.case import Quantity
-from assay.bench.conditions import name_device
-from assay.bench.record import Record
+from assay.bench.claims.conditions import name_device
+from assay.bench.records.record import Record
 
 TEXT_LENGTH = 1000
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet takes for the start of a formula

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from assay.bench.case import Outcome, UsageError
-from assay.bench.conditions import name_device
-from assay.bench.record import Record
+from assay.bench.claims.conditions import name_device
+from assay.bench.records.record import Record
 
 if TYPE_CHECKING:
     from mlflow.entities import Metric

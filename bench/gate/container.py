@@ -21,7 +21,7 @@ from assay.bench.gate.kernel import Standing, Usage, find_tree, read_standing, r
 from assay.bench.gate.pipe import Pipe
 from assay.bench.gate.reference import WORKER, Source, hash_files
 from assay.bench.gate.verdict import Side
-from assay.bench.launch.containers import (
+from assay.bench.running.containers import (
     DATA,
     FAULTS,
     HARNESS,

@@ -15,6 +15,7 @@ from typing import TypeVar
 from pydantic import ValidationError
 
 from assay.bench.case import Outcome
+from assay.bench.formatting.markdown import clean_text
 from assay.bench.gate.kernel import Standing, Usage, count_wait, read_own_wait
 from assay.bench.gate.pipe import Pipe
 from assay.bench.gate.protocol import (
@@ -44,7 +45,6 @@ from assay.bench.gate.protocol import (
     encode,
     read_answer,
 )
-from assay.bench.report.markdown import clean_text
 
 A = TypeVar("A", bound=Answer)
 SHORTEST = 1e-8  # s; no epoch ends sooner

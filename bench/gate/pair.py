@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import TypeVar
 
 from assay.bench.case import Outcome, Quantity
+from assay.bench.formatting.markdown import clean_text
 from assay.bench.gate.line import MAX_REASON, FaultKind, Line, TimedRound, WorkerFault
 from assay.bench.gate.protocol import Open, Opened, Scored, Warm, Warmed
 from assay.bench.gate.reference import Source
 from assay.bench.gate.samples import check_samples, check_weights
 from assay.bench.gate.statistics import value_pair
 from assay.bench.profiles import Profile
-from assay.bench.record import Comparability
-from assay.bench.report.markdown import clean_text
+from assay.bench.records.record import Comparability
 
 S = TypeVar("S")
 T = TypeVar("T")

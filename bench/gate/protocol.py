@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from assay.bench.case import Outcome, Preset, Quantity
-from assay.bench.record import Comparability
+from assay.bench.records.record import Comparability
 
 PROTOCOL = 2
 MAX_LINE_BYTES = 16 << 20

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from xml.etree import ElementTree as ET
 
 from assay.bench.case import Quantity
+from assay.bench.formatting.markdown import clean_text, escape_text, format_table
+from assay.bench.formatting.numbers import format_interval
 from assay.bench.gate.verdict import Finding, GateReport, GateVerdict
-from assay.bench.numbers import format_interval
-from assay.bench.report.markdown import clean_text, escape_text, format_table
 
 MARKER = "<!-- assay-gate -->"
 """First line of the comment; whoever posts it looks for the comment that starts with it and replaces that one."""

@@ -13,7 +13,6 @@ from typing import Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from assay.bench.case import ExitCode, Quantity
-from assay.bench.documents import read_document
 from assay.bench.gate.statistics import (
     CONFIRM,
     FLOOR,
@@ -28,7 +27,8 @@ from assay.bench.gate.statistics import (
     estimate,
     estimate_cases,
 )
-from assay.bench.record import Machine
+from assay.bench.records.documents import read_document
+from assay.bench.records.record import Machine
 
 MAX_FINDINGS = 50_000
 MAX_REPORT_BYTES = 64 << 20

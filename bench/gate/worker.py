@@ -20,7 +20,6 @@ from platformdirs import user_cache_path
 
 from assay.bench.case import Case, Outcome, Phase, Unsupported, UsageError
 from assay.bench.checkout import ROOT
-from assay.bench.comparability import choose_threads, compare_key
 from assay.bench.gate.protocol import (
     PROTOCOL,
     Alive,
@@ -57,9 +56,10 @@ from assay.bench.measure.memory import (
     reset_resident_peak,
 )
 from assay.bench.measure.precision import require_precision
+from assay.bench.measure.torch21 import adapt_torch
 from assay.bench.profiles import load_profile
+from assay.bench.records.comparability import choose_threads, compare_key
 from assay.bench.registry import get_variant, get_workload, select_cases
-from assay.bench.torch21 import adapt_torch
 from assay.datasets.card import DataError
 from assay.models.metrics import keep_draws, percentile_interval
 from assay.models.workload import Resources, Session

@@ -20,7 +20,7 @@ from assay.bench.measure.board import Board
 from assay.bench.measure.device import find_uuid
 from assay.bench.measure.nvml import query_board
 from assay.bench.profiles import name_apple_chip
-from assay.bench.record import Environment, Machine
+from assay.bench.records.record import Environment, Machine
 
 IMAGE_VARIABLE = "ASSAY_IMAGE"  # set in the images: which of them this is
 REVISION_VARIABLE = "ASSAY_REVISION"  # likewise: the commit that it was built from

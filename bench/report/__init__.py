@@ -6,11 +6,11 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from assay.bench.case import UsageError
-from assay.bench.claims import find_claims, load_claims
-from assay.bench.documents import write_whole
+from assay.bench.claims.documented import find_claims, load_claims
+from assay.bench.claims.judgement import judge
 from assay.bench.exchange.imports import read_imports
-from assay.bench.index import Ledger, read_ledger
-from assay.bench.judgement import judge
+from assay.bench.records.documents import write_whole
+from assay.bench.records.index import Ledger, read_ledger
 from assay.bench.report.claims_page import render_claims
 from assay.bench.report.fits import compare_fits
 from assay.bench.report.leaderboard import render_leaderboard

@@ -7,13 +7,15 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from assay.bench.case import ClaimVerdict
-from assay.bench.claims import ClaimKind
-from assay.bench.conditions import name_device
-from assay.bench.judgement import Judgement
-from assay.bench.numbers import format_documented, format_interval
+from assay.bench.claims.conditions import name_device
+from assay.bench.claims.documented import ClaimKind
+from assay.bench.claims.judgement import Judgement
+from assay.bench.formatting.markdown import LINE_LENGTH, escape_text, format_table
+from assay.bench.formatting.numbers import format_documented, format_interval
 from assay.bench.report.fits import Cell, FitRow
-from assay.bench.report.markdown import LINE_LENGTH, escape_text, format_table, link_record, render_template
+from assay.bench.report.links import link_record
 from assay.bench.report.paraphrase import paraphrase
+from assay.bench.report.templates import render_template
 
 COLUMNS = ("claim", "metric", "documented", "measured", "verdict")
 

@@ -6,8 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from assay.bench.record import Record
-from assay.bench.report.markdown import clean_text
+from assay.bench.formatting.markdown import clean_text
+from assay.bench.records.record import Record
 
 
 class Data(NamedTuple):

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from assay.bench.case import ClaimVerdict, Outcome, Phase, Preset
-from assay.bench.claims import Claims, Fit
-from assay.bench.conditions import matches_device, name_device
-from assay.bench.index import age
-from assay.bench.numbers import format_number
-from assay.bench.record import Record
+from assay.bench.claims.conditions import matches_device, name_device
+from assay.bench.claims.documented import Claims, Fit
+from assay.bench.formatting.numbers import format_number
+from assay.bench.records.index import age
+from assay.bench.records.record import Record
 from assay.bench.report.leaderboard import select_latest
 
 _SIZED = re.compile(r"(.+)-(\d+)GB")

@@ -11,18 +11,20 @@ from typing import TYPE_CHECKING
 from markupsafe import Markup
 
 from assay.bench.case import ClaimVerdict, Outcome, Phase, Preset, Quantity
-from assay.bench.claims import Claims
-from assay.bench.comparability import is_older
-from assay.bench.conditions import name_device
+from assay.bench.claims.conditions import name_device
+from assay.bench.claims.documented import Claims
+from assay.bench.claims.judgement import Judgement, find_moment, judge
 from assay.bench.exchange.imports import Imported
-from assay.bench.index import age, identify_row, name_line
-from assay.bench.judgement import Judgement, find_moment, judge
-from assay.bench.numbers import format_documented, format_interval, format_number
-from assay.bench.record import Record
+from assay.bench.formatting.markdown import LINE_LENGTH, escape_text, format_table
+from assay.bench.formatting.numbers import format_documented, format_interval, format_number
+from assay.bench.records.comparability import is_older
+from assay.bench.records.index import age, identify_row, name_line
+from assay.bench.records.record import Record
 from assay.bench.registry import load_workloads
 from assay.bench.report.data_names import Data, identify_data
-from assay.bench.report.markdown import LINE_LENGTH, escape_text, format_table, locate_record, render_template
+from assay.bench.report.links import locate_record
 from assay.bench.report.ranking import Rank, identify_problem, rank_by_quality, spell_problem
+from assay.bench.report.templates import render_template
 
 if TYPE_CHECKING:
     from assay.models.workload import Target, Workload

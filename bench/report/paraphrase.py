@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from assay.bench.claims import Claim, ClaimKind, Condition
-from assay.bench.numbers import format_documented
+from assay.bench.claims.documented import Claim, ClaimKind, Condition
+from assay.bench.formatting.numbers import format_documented
 
 _VERBS = {ClaimKind.MEASURED: "reports", ClaimKind.ESTIMATE: "expects", ClaimKind.FACT: "gives"}
 _CONDITIONS: Mapping[str, str] = {  # in the order in which a sentence names them

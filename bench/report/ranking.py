@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from assay.bench.case import Outcome
-from assay.bench.comparability import is_older
-from assay.bench.index import name_line
-from assay.bench.record import Record
+from assay.bench.records.comparability import is_older
+from assay.bench.records.index import name_line
+from assay.bench.records.record import Record
 
 if TYPE_CHECKING:
     from assay.models.workload import Target

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from assay.bench.case import Quantity
-from assay.bench.record import Record
+from assay.bench.records.record import Record
 
 SOFTWARE = {"environment", "torch", "cuda", "attention"}
 """Fields of the comparability key that two images are allowed to differ in; anything else makes their ratio meaningless."""

@@ -10,7 +10,7 @@ from enum import StrEnum
 
 from markupsafe import Markup
 
-from assay.bench.report.markdown import format_table
+from assay.bench.formatting.markdown import format_table
 
 
 class Mechanism(StrEnum):

@@ -11,10 +11,10 @@ import altair as alt
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from assay.bench.formatting.markdown import escape_text, format_table
 from assay.bench.gate.kernel import ALONE
 from assay.bench.gate.line import REST, SPIN
 from assay.bench.gate.statistics import CONFIRM, FLOOR, MARGIN, SCREEN
-from assay.bench.report.markdown import escape_text, format_table
 from benchmarks.gate_rig.cheats import tabulate_cheats
 from benchmarks.gate_rig.live import LiveSession, count_live
 from benchmarks.gate_rig.noise import LAUNCH_SD, ROUND_SD, ROUNDS

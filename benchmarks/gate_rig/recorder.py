@@ -12,9 +12,9 @@ from pathlib import Path
 from rich.console import Console
 
 from assay.bench.case import Preset
+from assay.bench.cli.gate_progress import GateDisplay
 from assay.bench.gate.harness import open_sides
 from assay.bench.gate.pair import A, B, PairPlan
-from assay.bench.gate.progress import GateDisplay
 from assay.bench.gate.session import GateSession, Options
 from assay.bench.gate.verdict import GateReport, GateVerdict
 from assay.bench.measure.machine import identify_environment

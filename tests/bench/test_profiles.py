@@ -1,9 +1,8 @@
 import pytest
-import torch
 
 from assay.bench import profiles
 from assay.bench.case import Precision, UsageError
-from assay.bench.profiles import detect_profile, load_profile, load_profiles, match_gpu
+from assay.bench.profiles import load_profile, load_profiles, match_gpu
 
 
 def test_the_known_machine_classes():
@@ -117,20 +116,3 @@ def test_a_broken_file_is_named(tmp_path, monkeypatch, text, fault):
         load_profiles.cache_clear()
     assert str(caught.value).startswith(f"{tmp_path / 'broken.toml'}: ")
     assert fault in str(caught.value)
-
-
-def detect_with(monkeypatch, *, cuda=None, built_for=None, mps=None):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda is not None)
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: cuda)
-    monkeypatch.setattr(torch.version, "cuda", built_for)
-    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps is not None)
-    monkeypatch.setattr(profiles, "name_apple_chip", lambda: mps)
-    return detect_profile()
-
-
-def test_detection_takes_what_torch_can_use(monkeypatch):
-    assert detect_with(monkeypatch).name == "cpu"
-    assert detect_with(monkeypatch, cuda="NVIDIA A40", built_for="13.0").name == "a40"
-    assert detect_with(monkeypatch, mps="Apple M1").name == "m1"
-    with pytest.raises(UsageError, match="no profile for the GPU 'NVIDIA GeForce GTX 1080'"):
-        detect_with(monkeypatch, cuda="NVIDIA GeForce GTX 1080", built_for="12.6")

@@ -8,9 +8,9 @@ import pytest
 
 from assay.bench.case import Case, Division, Phase, Preset, UsageError
 from assay.bench.profiles import load_profile
+from assay.bench.records.store import RunStore
 from assay.bench.registry import expand_cases, find_roots, get_variant, get_workload, hash_declaration, load_workloads, select_cases
 from assay.bench.source import Trees
-from assay.bench.store import RunStore
 from assay.models.splice.encoder import GatedEncoder
 from assay.models.splice.recipes import ResolvedRecipe
 
@@ -72,7 +72,7 @@ def test_a_workload_says_itself_where_its_source_begins() -> None:
     }
     assert find_roots(held, Phase.EVAL) == {  # type: ignore[arg-type]
         *("assay.bench.cases.conftest", "assay.bench.cases.test_eval"),
-        *("assay.models.splice.encoder", "assay.models.splice.recipes", "assay.bench.case", "assay.bench.store", "assay.bench.profiles", "assay.bench.source"),
+        *("assay.models.splice.encoder", "assay.models.splice.recipes", "assay.bench.case", "assay.bench.records.store", "assay.bench.profiles", "assay.bench.source"),
     }
 
 

@@ -217,8 +217,8 @@ def rewrite(copy: Path, trees: Trees) -> Rewrite:
     return apply
 
 
-MEASURING = {f"assay.bench.measure.{name}" for name in ("board", "clock", "device", "energy", "flops", "memory", "meter", "nvml", "sampler", "traffic")} | {"assay.bench.execution", "assay.bench.plugin", "assay.models.metrics"}
-BESIDE = ("assay.bench.report", "assay.bench.cli", "assay.bench.gate.session", "assay.bench.launch.local", "assay.bench.exchange.tables", "assay.bench.index", "assay.bench.judgement", "assay.bench.source", "assay.datasets.sources")
+MEASURING = {f"assay.bench.measure.{name}" for name in ("board", "clock", "device", "energy", "flops", "memory", "meter", "nvml", "sampler", "traffic")} | {"assay.bench.running.execution", "assay.bench.running.plugin", "assay.models.metrics"}
+BESIDE = ("assay.bench.report", "assay.bench.cli.main", "assay.bench.gate.session", "assay.bench.running.local", "assay.bench.exchange.tables", "assay.bench.records.index", "assay.bench.claims.judgement", "assay.bench.source", "assay.datasets.sources")
 PROOFS = {f"assay.models.dnabert.attention.{name}" for name in ("proof", "aot", "interpreted", "triton2")}
 
 
@@ -242,7 +242,7 @@ class TestWorkloads:
         closure = find_closure(trees, find_roots(get_workload(workload), Phase.TRAIN))
         assert closure >= MEASURING
         assert not closure & {*BESIDE, *PROOFS, *NOT_FOLLOWED}
-        assert not any(name.startswith(("assay.bench.report", "assay.bench.cli", "assay.bench.gate", "assay.bench.launch", "assay.bench.exchange")) for name in closure)
+        assert not any(name.startswith(("assay.bench.report", "assay.bench.cli.main", "assay.bench.gate", "assay.bench.running", "assay.bench.exchange")) for name in closure)
 
 
 def test_changes_in_what_shows_keeps_and_proves_change_no_hash(trees: Trees, copy: Path, tmp_path: Path) -> None:

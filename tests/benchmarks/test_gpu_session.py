@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from assay.bench.archive import DOCUMENTS, take_in
 from assay.bench.case import Preset
 from assay.bench.profiles import load_profile
+from assay.bench.records.store import RunStore
 from assay.bench.registry import select_cases
-from assay.bench.store import RunStore
+from assay.bench.running.archive import DOCUMENTS, take_in
 from benchmarks import gpu_session
 from benchmarks.gpu_session import BATCHES, CASES, LEAST, Done, Part, hold_session, list_parts, main
 from tests.conftest import ROOT

@@ -4,15 +4,15 @@ from pathlib import Path
 
 import pytest
 
-import assay.bench.index
-from assay.bench.index import read_ledger
+import assay.bench.records.index
+from assay.bench.records.index import read_ledger
 from assay.bench.report import write_pages
 from benchmarks.store_scale import make_store, read_store
 
 
 @pytest.mark.usefixtures("checkout")
 def test_both_ways_make_the_same_leaderboard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(assay.bench.index, "SETTLED_NS", -(10**12))
+    monkeypatch.setattr(assay.bench.records.index, "SETTLED_NS", -(10**12))
     make_store(tmp_path, 250)
     ledger = read_ledger(tmp_path)
     assert (ledger.files, ledger.read_again, ledger.faults, len(ledger.heads)) == (250, 250, {}, 3)

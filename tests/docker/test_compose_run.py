@@ -21,8 +21,8 @@ from assay.bench.gate.line import Line
 from assay.bench.gate.pair import B
 from assay.bench.gate.protocol import PROTOCOL
 from assay.bench.gate.reference import hash_files
-from assay.bench.launch.containers import HARDENED, PYTHON, Containers, Image, name_launcher
-from assay.bench.store import RunStore
+from assay.bench.records.store import RunStore
+from assay.bench.running.containers import HARDENED, PYTHON, Containers, Image, name_launcher
 from benchmarks.gate_rig.injection import copy_project
 from tests.conftest import heed_interrupts
 
@@ -193,7 +193,7 @@ def test_the_services_that_need_no_gpu_start(host):
     board = host.compose_run("board")
     assert board.returncode == 0, board.stdout + board.stderr
     assert {"LEADERBOARD.md", "CLAIMS.md", "index.html"} <= {path.name for path in host.results.iterdir()}
-    tested = host.compose_run("test", "tests/bench/test_numbers.py")
+    tested = host.compose_run("test", "tests/bench/formatting/test_numbers.py")
     assert tested.returncode == 0, tested.stdout + tested.stderr
     fetched = host.docker("compose", "-f", "compose.yaml", "-f", "offline.yaml", "run", "--rm", "data", "fetch", "--help")
     assert fetched.returncode == 0, fetched.stdout + fetched.stderr

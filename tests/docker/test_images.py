@@ -78,7 +78,7 @@ def test_the_image_says_which_it_is_and_is_nobodys_root(image):
     assert f'org.opencontainers.image.title="assay:{image}"' in text
     assert re.findall(r"^USER (.*)$", text, re.MULTILINE) == ["1000:1000"]
     assert f"docker/{image}/requirements.txt" in text
-    assert 'ENTRYPOINT ["/opt/assay/bin/python", "-m", "assay.bench.launch.entrypoint"]' in text
+    assert 'ENTRYPOINT ["/opt/assay/bin/python", "-m", "assay.bench.cli.entrypoint"]' in text
 
 
 def test_hadolint_finds_nothing():

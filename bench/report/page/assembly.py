@@ -12,18 +12,18 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from assay.bench.case import ClaimVerdict
-from assay.bench.claims import Claims
-from assay.bench.comparability import is_older
+from assay.bench.claims.documented import Claims
+from assay.bench.claims.judgement import Judgement, judge
 from assay.bench.exchange.imports import Imported
-from assay.bench.index import age
-from assay.bench.judgement import Judgement, judge
+from assay.bench.formatting.markdown import clean_text
 from assay.bench.profiles import load_profiles
-from assay.bench.record import Record
+from assay.bench.records.comparability import is_older
+from assay.bench.records.index import age
+from assay.bench.records.record import Record
 from assay.bench.registry import load_workloads
 from assay.bench.report.data_names import name_data
 from assay.bench.report.fits import compare_fits
 from assay.bench.report.leaderboard import tabulate_records
-from assay.bench.report.markdown import clean_text
 from assay.bench.report.page.claims_section import ORDER, describe_claims, describe_fits, plot_claims
 from assay.bench.report.page.history import Passage
 from assay.bench.report.page.imports_section import describe_imports

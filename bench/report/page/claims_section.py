@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from urllib.parse import quote
 
 from assay.bench.case import ClaimVerdict
-from assay.bench.conditions import name_device
-from assay.bench.judgement import Judgement
-from assay.bench.numbers import format_documented, format_interval
-from assay.bench.record import Record
+from assay.bench.claims.conditions import name_device
+from assay.bench.claims.judgement import Judgement
+from assay.bench.formatting.markdown import clean_text
+from assay.bench.formatting.numbers import format_documented, format_interval
+from assay.bench.records.record import Record
 from assay.bench.report.fits import FitRow
-from assay.bench.report.markdown import clean_text
 from assay.bench.report.page.payload import Json, round_quantity
 from assay.bench.report.paraphrase import paraphrase
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from assay.bench.exchange.imports import Imported
-from assay.bench.numbers import format_interval
-from assay.bench.report.markdown import clean_text
+from assay.bench.formatting.markdown import clean_text
+from assay.bench.formatting.numbers import format_interval
 
 MAX_IMPORTED = 200  # they must not take the room of records; all are in LEADERBOARD.md
 

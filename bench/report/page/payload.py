@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from assay.bench.case import Quantity
-from assay.bench.numbers import choose_decimals
+from assay.bench.formatting.numbers import choose_decimals
 
 Json = object
 Item = TypeVar("Item")

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from functools import cache
 
 from assay.bench.case import Phase
-from assay.bench.index import name_line
-from assay.bench.record import Environment, Record
-from assay.bench.report.markdown import clean_text
+from assay.bench.formatting.markdown import clean_text
+from assay.bench.records.index import name_line
+from assay.bench.records.record import Environment, Record
 
 
 def write_commands(record: Record) -> Sequence[str]:

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel
 
 from assay.bench.case import Quantity
-from assay.bench.conditions import name_device
-from assay.bench.record import Record
+from assay.bench.claims.conditions import name_device
+from assay.bench.formatting.markdown import clean_text
+from assay.bench.records.record import Record
 from assay.bench.report.leaderboard import name_image
-from assay.bench.report.markdown import clean_text, locate_record
+from assay.bench.report.links import locate_record
 from assay.bench.report.page.payload import Json, round_quantity
 from assay.bench.report.page.reproduction import write_commands
 from assay.bench.report.ranking import Rank, spell_problem

@@ -14,16 +14,16 @@ import pytest
 from typer.testing import CliRunner
 
 from assay.bench.case import Case, Outcome, Quantity, UsageError
-from assay.bench.claims import Claims
-from assay.bench.cli import app
+from assay.bench.claims.documented import Claims
+from assay.bench.cli.main import app
 from assay.bench.exchange.benchmark_action import write_action_json
 from assay.bench.exchange.imports import MAX_BYTES, keep_import, read_imports
 from assay.bench.exchange.pytest_json import read_pytest_json, write_pytest_json
 from assay.bench.exchange.tables import write_csv, write_parquet
 from assay.bench.exchange.tracking import log_records
-from assay.bench.record import CaseFields, Dataset, Machine, Record
+from assay.bench.records.record import CaseFields, Dataset, Machine, Record
+from assay.bench.records.store import RunStore
 from assay.bench.report.leaderboard import render_leaderboard
-from assay.bench.store import RunStore
 
 BEGAN = datetime(2024, 1, 2, tzinfo=UTC)
 STEPS = (0.010, 0.011, 0.012, 0.013, 0.014, 0.015, 0.016)

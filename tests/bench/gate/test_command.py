@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from assay.bench import cli_gate
-from assay.bench.cli import app
+from assay.bench.cli import gate as cli_gate
+from assay.bench.cli.main import app
 from assay.bench.gate.history import History
 from assay.bench.gate.verdict import GateReport, GateVerdict
 from tests.bench.gate.test_history import FIRST, SECOND, make_report

@@ -18,8 +18,8 @@ from assay.bench.gate.line import FaultKind, Line, WorkerFault
 from assay.bench.gate.protocol import Cases, ListCases
 from assay.bench.gate.reference import open_source
 from assay.bench.gate.verdict import Side
-from assay.bench.launch.containers import Containers
-from assay.bench.launch.containers import Image as LocalImage
+from assay.bench.running.containers import Containers
+from assay.bench.running.containers import Image as LocalImage
 
 
 class FakeContainer:

@@ -9,10 +9,10 @@ import pytest
 from typer.testing import CliRunner
 
 from assay.bench.case import Quantity, UsageError
-from assay.bench.cli import app
+from assay.bench.cli.main import app
 from assay.bench.gate.history import AcceptEntry, History, RunEntry
 from assay.bench.gate.verdict import Finding, FindingKind, GateReport, GateVerdict, Side
-from assay.bench.record import Machine
+from assay.bench.records.record import Machine
 
 CASE = "fake/one/train/smoke/closed/fp32"
 FIRST, SECOND, THIRD = ("1" * 40, "2" * 40, "3" * 40)

@@ -7,7 +7,7 @@ import pytest
 
 from assay.bench.case import UsageError
 from assay.bench.gate.verdict import FindingKind, GateVerdict
-from assay.bench.record import Machine
+from assay.bench.records.record import Machine
 from tests.fakes.gate_worker import CASES, STEP, FakeWorker
 
 CASE = CASES[0]

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from assay.bench.cli import app
+from assay.bench.cli.main import app
 from assay.bench.gate.history import History
 from assay.bench.gate.trend import ALPHA, find_changes, find_trends
-from assay.bench.record import Machine
+from assay.bench.records.record import Machine
 from tests.bench.gate.test_history import CASE, FIRST, SECOND, THIRD, make_report
 
 

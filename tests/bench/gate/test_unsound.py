@@ -6,7 +6,7 @@ import pytest
 
 from assay.bench.case import UsageError
 from assay.bench.gate.verdict import GateVerdict
-from assay.bench.record import Machine
+from assay.bench.records.record import Machine
 from tests.bench.gate.test_session import CASE, MEMORY, PRESENCE, QUALITY, SPEED, failing, find, verdicts
 from tests.fakes.gate_worker import FakeWorker
 

@@ -9,7 +9,7 @@ import pytest
 from assay.bench.case import Quantity, UsageError
 from assay.bench.gate.statistics import CONFIRM, SCREEN
 from assay.bench.gate.verdict import Finding, FindingKind, GateReport, GateVerdict, Side, Values, decide, looks_slower, read_report
-from assay.bench.record import Machine
+from assay.bench.records.record import Machine
 
 SPREAD = (np.arange(20) - 9.5) / 1000  # 20 values about zero, robust sd well under 2 %
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from assay.bench.measure.machine import identify_environment, identify_machine
-from assay.bench.record import Machine
+from assay.bench.records.record import Machine
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 

@@ -7,15 +7,15 @@ import pytest
 
 from assay.bench.case import Case, Division, Outcome, Precision, Unsupported
 from assay.bench.checkout import ROOT
-from assay.bench.launch.campaign import Campaign
-from assay.bench.launch.local import Limits
 from assay.bench.measure import precision
 from assay.bench.measure.machine import identify_environment, identify_machine
 from assay.bench.measure.precision import choose_precision, require_precision
 from assay.bench.profiles import load_profile
-from assay.bench.record import Record
+from assay.bench.records.record import Record
+from assay.bench.records.store import RunStore
 from assay.bench.registry import get_workload
-from assay.bench.store import RunStore
+from assay.bench.running.campaign import Campaign
+from assay.bench.running.local import Limits
 from assay.models.workload import CLOSED_AND_OPEN
 
 OFFERED = CLOSED_AND_OPEN[Division.OPEN]

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from assay.bench.case import Case, Outcome, Quantity
-from assay.bench.claims import Claim, Claims, Fit
-from assay.bench.record import CaseFields, Comparability, Dataset, Machine, Record
+from assay.bench.claims.documented import Claim, Claims, Fit
+from assay.bench.records.record import CaseFields, Comparability, Dataset, Machine, Record
 from assay.models.workload import Target
 
 HASH = "0" * 64
@@ -49,7 +49,7 @@ def _make_record(case: str = "affinity-v1/documented/train/smoke/closed/fp32", *
 def _present_source() -> Iterator[None]:
     """Hand-made records are of today's source unless a test says otherwise."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("assay.bench.comparability.hash_today", lambda case, profile: HASH)
+        patch.setattr("assay.bench.records.comparability.hash_today", lambda case, profile: HASH)
         yield
 
 

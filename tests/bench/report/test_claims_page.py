@@ -5,9 +5,9 @@ from collections.abc import Callable
 import pytest
 
 from assay.bench.case import ClaimVerdict, Quantity
-from assay.bench.claims import Claims
-from assay.bench.judgement import Judgement, judge
-from assay.bench.record import Record
+from assay.bench.claims.documented import Claims
+from assay.bench.claims.judgement import Judgement, judge
+from assay.bench.records.record import Record
 from assay.bench.report.claims_page import render_claims
 from assay.bench.report.fits import compare_fits
 

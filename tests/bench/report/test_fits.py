@@ -7,8 +7,8 @@ import pytest
 
 from assay.bench.case import ClaimVerdict, Outcome, Quantity
 from assay.bench.checkout import PUBLISHED
-from assay.bench.claims import Claims, Fit, find_claims, load_claims
-from assay.bench.record import Machine, Record
+from assay.bench.claims.documented import Claims, Fit, find_claims, load_claims
+from assay.bench.records.record import Machine, Record
 from assay.bench.report.fits import Cell, compare_fits
 
 MakeRecord = Callable[..., Record]

@@ -13,11 +13,11 @@ import pytest
 from markdown_it import MarkdownIt
 
 from assay.bench.case import Outcome, Quantity
-from assay.bench.claims import Claims
-from assay.bench.record import Environment, Machine, Record
+from assay.bench.claims.documented import Claims
+from assay.bench.records.record import Environment, Machine, Record
+from assay.bench.records.store import RunStore, read_runs
 from assay.bench.report.leaderboard import render_leaderboard, select_latest
 from assay.bench.report.ranking import find_replaced
-from assay.bench.store import RunStore, read_runs
 
 HEADS = {"20240102-a40-documented": "a" * 64, "20240102-cpu-smoke": "b" * 64}
 

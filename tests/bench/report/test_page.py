@@ -18,17 +18,17 @@ from typer.testing import CliRunner
 
 from assay.bench.case import Case, Outcome, Preset, Quantity, UsageError
 from assay.bench.checkout import PUBLISHED
-from assay.bench.claims import Claims, find_claims, load_claims
-from assay.bench.cli import app
+from assay.bench.claims.documented import Claims, find_claims, load_claims
+from assay.bench.cli.main import app
+from assay.bench.formatting.numbers import format_interval
 from assay.bench.gate.verdict import Finding, FindingKind, GateReport, GateVerdict, Side
-from assay.bench.numbers import format_interval
-from assay.bench.record import Dataset, Environment, Machine, Record
+from assay.bench.records.record import Dataset, Environment, Machine, Record
+from assay.bench.records.store import RunStore, read_runs
 from assay.bench.registry import select_cases
 from assay.bench.report import write_pages
 from assay.bench.report.page import PAGE_BYTES, read_history, render_page
 from assay.bench.report.page.payload import ELEMENT, fill_blocks, pack, round_quantity, spread, thin_curve
 from assay.bench.report.page.reproduction import write_commands
-from assay.bench.store import RunStore, read_runs
 
 MakeRecord = Callable[..., Record]
 
@@ -315,7 +315,7 @@ class TestWritePages:
         store = RunStore.create(tmp_path / "runs", "first")
         for minutes in (1, 2):
             store.append(make_record(minutes=minutes))
-        monkeypatch.setattr("assay.bench.store.read_runs", None)
+        monkeypatch.setattr("assay.bench.records.store.read_runs", None)
         told = CliRunner().invoke(app, ["board", "--json", "--results", str(tmp_path)])
         assert [record["sequence"] for record in json.loads(told.stdout)] == [1]
 

@@ -15,10 +15,10 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Dialog, Locator, Page, expect, sync_playwright
 
 from assay.bench.case import Outcome, Quantity
-from assay.bench.claims import Claim, Claims, Fit
+from assay.bench.claims.documented import Claim, Claims, Fit
 from assay.bench.exchange.imports import Imported, ImportedRow
-from assay.bench.numbers import format_interval
-from assay.bench.record import Dataset, Environment, Machine, Record
+from assay.bench.formatting.numbers import format_interval
+from assay.bench.records.record import Dataset, Environment, Machine, Record
 from assay.bench.report.page import Passage, render_page
 
 CHROMIUM = shutil.which("chromium")

@@ -5,7 +5,7 @@ from decimal import Decimal
 import pytest
 
 from assay.bench.checkout import PUBLISHED
-from assay.bench.claims import CLAIMS_FILE, Claim, load_claims
+from assay.bench.claims.documented import CLAIMS_FILE, Claim, load_claims
 from assay.bench.report.paraphrase import paraphrase
 
 FIELDS = {"id": "a", "workload": "splice-validated", "metric": "pearson_sa", "value": Decimal("0.140"), "direction": "higher", "kind": "measured", "source": "000"}

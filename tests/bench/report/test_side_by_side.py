@@ -1,7 +1,7 @@
 import pytest
 
 from assay.bench.case import Outcome, Quantity
-from assay.bench.record import Comparability, Record
+from assay.bench.records.record import Comparability, Record
 from assay.bench.report.side_by_side import compare_speed
 
 KEY = Comparability(

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from assay.bench.case import Case, Division, Outcome, Phase, Precision, Preset, Unsupported
+from assay.bench.records.store import RunStore
 from assay.bench.registry import expand_cases
-from assay.bench.store import RunStore
 from assay.datasets.audiograms import FULL_CSV, UNION_CSV
 from assay.datasets.card import DataError, MissingData
 from assay.models.audiogram import WORKLOADS, audiogram_vae

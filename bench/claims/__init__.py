@@ -1,0 +1,1 @@
+"""Documented claims and what records say of them."""

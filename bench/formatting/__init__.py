@@ -1,0 +1,1 @@
+"""Figures and text as people read them: digits, tables, escaping."""

@@ -1,1 +1,0 @@
-"""Starts case processes and survives whatever becomes of them."""

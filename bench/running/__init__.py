@@ -1,0 +1,1 @@
+"""Runs cases: one after the other or within a budget, as processes or containers, each with its record."""
