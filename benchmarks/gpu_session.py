@@ -24,8 +24,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script,
 
 from assay.bench.case import Preset, UsageError
 from assay.bench.formatting.numbers import format_duration
-from assay.bench.measure.detection import detect_profile
-from assay.bench.profiles import Profile, load_profile
+from assay.bench.measure.detection import choose_profile
+from assay.bench.profiles import Profile
 from assay.bench.records.store import RunStore
 from assay.bench.running.archive import DOCUMENTS, take_in, write_archive
 from assay.bench.running.budget import parse_budget
@@ -137,7 +137,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     began = time.monotonic()
     try:
         seconds = parse_budget(options.budget)
-        profile = load_profile(options.profile) if options.profile else detect_profile()
+        profile = choose_profile(options.profile)
         if options.archive.exists():  # of an earlier call, perhaps on another machine of the kind
             take_in(options.archive, options.results)
         run = RunStore.create(options.results / "runs", f"gpu-session-{profile.name}").folder

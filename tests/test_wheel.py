@@ -63,6 +63,7 @@ def test_the_command_from_list_to_board(run, site, tmp_path):
     assert "wrote results/LEADERBOARD.md, results/CLAIMS.md, results/index.html" in run("assay", "board")
     (record,) = read_runs(tmp_path / "results")
     assert record.outcome is Outcome.OK
+    assert record.environment is not None
     assert record.environment.command == ("assay", "run", "--preset", "smoke", "--select", CASE)
     assert record.environment.unavailable["git_sha"] == f"assay {assay.__version__} was installed without its checkout"
     assert run("assay", "check", "--runs").startswith("all well")

@@ -10,6 +10,7 @@ import typer
 
 from assay.bench.case import ExitCode, UsageError
 from assay.bench.cli.display import console, errors, print_json, print_table, report_errors
+from assay.bench.cli.options import Json
 
 if TYPE_CHECKING:
     import torch
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="Lists, fetches, verifies and describes the real data behind the workloads.")
 
 Folder = Annotated[Path, typer.Option("--to", metavar="DIR", help="The data folder, as given to `run --data`.")]
-Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output instead of tables.")]
 Only = Annotated[str | None, typer.Option(metavar="NAME", help="One data set; `data list` shows their names.")]
 
 

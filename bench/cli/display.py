@@ -224,3 +224,11 @@ class RunDisplay:
     def _print(self, line: str) -> None:
         if not self._quiet:
             self._progress.console.print(line, soft_wrap=True)
+
+
+def note_missing_page() -> None:
+    """One line where the HTML page cannot be made here."""
+    from assay.bench.report import explain_missing_page
+
+    if missing := explain_missing_page():
+        errors.print(missing, markup=False, soft_wrap=True)

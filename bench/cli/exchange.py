@@ -11,12 +11,10 @@ import typer
 
 from assay.bench.case import UsageError
 from assay.bench.checkout import RESULTS
-from assay.bench.cli.display import console, errors, find_results, print_json, report_errors
+from assay.bench.cli.display import console, errors, print_json, report_errors
+from assay.bench.cli.options import Json, Results
 from assay.bench.records.record import Record
 from assay.bench.running.archive import SUFFIX, take_in
-
-Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
-Results = Annotated[Path, typer.Option(metavar="DIR", show_default="results", help="The results folder.", callback=find_results)]
 
 
 class Format(StrEnum):

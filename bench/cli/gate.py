@@ -16,6 +16,7 @@ from assay.bench.case import ExitCode, Preset, UsageError
 from assay.bench.checkout import CHECKOUT, RESULTS
 from assay.bench.cli.display import console, errors, format_quantity, print_json, print_table, report_errors
 from assay.bench.cli.interruption import heed_termination
+from assay.bench.cli.options import Json
 from assay.datasets.card import DataError
 
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ app = typer.Typer(
     epilog="Examples: `python -m bench gate --reference main --select 'affinity and train'`, `python -m bench gate accept --reason ...`",
 )
 
-Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output instead of tables.")]
 Results = Annotated[Path, typer.Option(metavar="DIR", show_default="results", help="The results folder; the gate's history is in its gate/.")]
 
 
@@ -85,14 +85,13 @@ def gate(
         return
     from assay.bench.gate.history import History
     from assay.bench.gate.session import Options
-    from assay.bench.measure.detection import detect_profile
-    from assay.bench.profiles import load_profile
+    from assay.bench.measure.detection import choose_profile
 
     if data is not None and not data.is_dir():
         raise UsageError(f"--data {data}: no such folder; `python -m bench data fetch --to {data}` fills one")
     results.mkdir(parents=True, exist_ok=True)
     history = History(results / "gate")
-    chosen = load_profile(profile) if profile else detect_profile()
+    chosen = choose_profile(profile)
     options = Options(
         profile=chosen, select=select, preset=preset, budget_minutes=budget, seeds=seeds, allow_inconclusive=allow_inconclusive, results=results
     )

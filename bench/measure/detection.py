@@ -22,3 +22,8 @@ def detect_profile() -> Profile:
     if torch.backends.mps.is_available():
         return match_gpu(name_apple_chip())
     return load_profile("cpu")
+
+
+def choose_profile(name: str | None) -> Profile:
+    """The profile of that name, else this machine's. Raises UsageError as `load_profile` and `detect_profile` do."""
+    return load_profile(name) if name else detect_profile()

@@ -18,7 +18,8 @@ from pathlib import Path
 from threading import Lock
 
 from assay.bench.case import Case, Division, UsageError
-from assay.bench.claims.documented import CHECKOUT, find_claims, load_claims
+from assay.bench.checkout import PUBLISHED
+from assay.bench.claims.documented import find_claims, load_claims
 from assay.bench.measure.machine import identify_machine
 from assay.bench.records.index import read_ledger
 from assay.bench.records.record import Record
@@ -190,7 +191,7 @@ def look_ahead(cases: Sequence[Case], run: str | None, results: Path, conditions
     import torch
 
     # a folder of its own for a rented machine holds no record yet, the checkout does
-    folders = {results.resolve(), CHECKOUT.resolve()}
+    folders = {results.resolve(), PUBLISHED.resolve()}
     records = [record for folder in sorted(folders) for record in read_ledger(folder, keep_index=False).records]
     history = History(records, conditions.profile, identify_machine(torch.device("cpu")).cpu, identify_data(cases, conditions.data))
     ratings = rate_cases(cases, finished, history, records, load_claims(find_claims(results)))

@@ -159,13 +159,12 @@ def _settle(config: pytest.Config, case: Case) -> Settings:
     from platformdirs import user_cache_path
 
     from assay.bench.checkout import RESULTS
-    from assay.bench.measure.detection import detect_profile
-    from assay.bench.profiles import load_profile
+    from assay.bench.measure.detection import choose_profile
     from assay.bench.records.store import RunStore
     from assay.bench.running.execution import Settings
 
     name, emulated = config.getoption("--assay-profile"), tuple(config.getoption("--assay-emulated"))
-    profile = load_profile(name) if name else detect_profile()
+    profile = choose_profile(name)
     if config.getoption("--assay-line") is None and not emulated:
         _require_machine(profile)
     run = config.getoption("--assay-run") or RESULTS / "runs" / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-pytest"

@@ -74,9 +74,9 @@ def open_stations(wish: Wish) -> list[Station]:
     for option, given in (("--image", wish.images), ("--gpu", wish.gpu), ("--allow-new-image", wish.allow_new_image)):
         if given:
             raise UsageError(f"{option} goes with --engine docker only; on this machine choose a GPU with CUDA_VISIBLE_DEVICES")
-    from assay.bench.measure.detection import detect_profile  # which imports torch
+    from assay.bench.measure.detection import choose_profile  # which imports torch
 
-    profile = load_profile(wish.profile) if wish.profile else detect_profile()
+    profile = choose_profile(wish.profile)
     if profile.device != "cpu" and not wish.emulated:
         from assay.bench.measure.fitness import require_machine  # which imports torch
 
