@@ -1,6 +1,6 @@
 """The script of the throw-away engine where none runs: what it says of machines that are not fit, and what it leaves when a daemon does not come up."""
 
-import os
+import contextlib
 import shutil
 import subprocess
 import sys
@@ -35,7 +35,11 @@ def make_daemon(folder: Path, script: str) -> Path:
 
 
 def find_running(program: Path) -> list[str]:
-    return [str(link) for link in Path("/proc").glob("[0-9]*/exe") if os.path.realpath(link) == str(program)]
+    found = []
+    for link in Path("/proc").glob("[0-9]*/exe"):
+        with contextlib.suppress(OSError):  # a process of the kernel's or of another user, or one that has just ended
+            found += [str(link)] if str(link.readlink()) == str(program.resolve()) else []
+    return found
 
 
 @pytest.mark.parametrize(("script", "last_words"), [("echo came up; while :; do read line < /dev/zero; done", "came up"), ("echo no overlay; exit 1", "no overlay")])

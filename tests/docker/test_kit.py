@@ -100,11 +100,27 @@ def test_it_installs_once_and_runs_without_a_network(project: Path) -> None:
     assert pack(project, HOST).returncode == 0
     shutil.rmtree(project.parent / "wheels")
     code = "import os, part; print(part.SAID, os.environ['ASSAY_REVISION'])"
-    done = start(project, sys.executable, "-c", code, without_network=True)
+    done = start(project, "python3", "-c", code, without_network=True)
     assert (done.stdout, done.stderr) == ("installed unknown\n", "")
     shutil.rmtree(project / "kit" / "wheels")  # which a second start does not need
     (project / "bench" / "case.py").write_text("PHASE = 2\n")
-    assert start(project, sys.executable, "-c", code, without_network=True).stdout == "installed unknown-changed\n"
+    assert start(project, "python3", "-c", code, without_network=True).stdout == "installed unknown-changed\n"
+
+
+def test_its_children_find_the_same_packages_whatever_their_environment(project: Path) -> None:
+    """The host's own too: `psutil` is of this very environment. So workers of the gate start, who get no PYTHONPATH."""
+    assert pack(project, HOST).returncode == 0
+    code = "import subprocess, sys; print(subprocess.run([sys.executable, '-c', 'import psutil, sys; print(sys.prefix)'], env={}, capture_output=True, text=True).stdout)"
+    assert start(project, "python3", "-c", code).stdout.startswith(f"{project / 'kit' / 'env-'}")
+
+
+def test_where_git_knows_the_commit_it_says_so_itself(project: Path) -> None:
+    assert pack(project, HOST).returncode == 0
+    assert start(project, "printenv", "ASSAY_REVISION").stdout == "unknown\n"
+    git = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false"]
+    for command in (["init", "--quiet"], ["commit", "--quiet", "--allow-empty", "--message=one"]):
+        subprocess.run([*git, *command], cwd=project, check=True)
+    assert start(project, "printenv", "ASSAY_REVISION").stdout == ""
 
 
 def test_a_host_that_lacks_nothing_needs_a_start_alone(project: Path) -> None:
@@ -140,7 +156,10 @@ def test_start_says_what_is_wrong_before_it_installs(project: Path) -> None:
     done = start(project, "true")
     assert (done.returncode, "and " + sys.executable + " is " + PYTHON in done.stderr) == (2, True), done.stderr
     (project / "kit" / "start").write_text(script)
-    (project / "assay" / "bench").unlink()  # as a copy that follows links leaves a folder there
+    (project / "assay" / "bench").unlink()
+    assert start(project, "ls", "assay/bench").stdout == "case.py\n", "a link that was left out is made"
+    (project / "assay" / "bench").unlink()
+    (project / "assay" / "bench").mkdir()  # as a copy that follows links leaves it
     assert "assay/bench is no link: copy the project with its links" in start(project, "true").stderr
     (project / "pytest.ini").unlink()
     assert "this is not the project's folder" in start(project, "true").stderr
