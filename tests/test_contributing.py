@@ -50,7 +50,7 @@ def follow(block: Block, project: Path) -> list[str]:
 
 @pytest.fixture
 def copy(project: Path, tmp_path: Path) -> Path:
-    return shutil.copytree(project, tmp_path / "project", ignore=shutil.ignore_patterns("runs", "__pycache__", ".index.json"))
+    return shutil.copytree(project, tmp_path / "project", symlinks=True, ignore=shutil.ignore_patterns("runs", "__pycache__", ".index.json"))
 
 
 def test_a_workload(copy: Path) -> None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
+import assay
 from assay.bench.case import UsageError
 from assay.bench.gate.pipe import Pipe, ProcessPipe
 from assay.bench.gate.verdict import Side
@@ -74,7 +75,7 @@ class Checkout:
     def lay_out(self, harness: Path, place: Path, *, own_environment: bool) -> Source:
         package = place / "assay"
         shutil.copytree(harness, package / "bench", copy_function=shutil.copyfile)
-        (package / "__init__.py").touch()  # the side's own would be code of the side's
+        shutil.copyfile(assay.__file__, package / "__init__.py")  # the gate's: the side's own would be code of the side's
         for room in JUDGED:
             (package / room).symlink_to(self.folder / room)
         for lock in self.folder.glob("docker/*/requirements.txt"):

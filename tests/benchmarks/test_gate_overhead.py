@@ -11,9 +11,10 @@ from tests.conftest import ROOT
 
 
 def copy_clock(to):
-    for name in ("bench/__init__.py", "bench/case.py", "bench/measure/__init__.py", "bench/measure/clock.py"):
+    for name in ("assay/__init__.py", "bench/case.py", "bench/measure/__init__.py", "bench/measure/clock.py"):
         (to / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, to / name)
+    (to / "assay" / "bench").symlink_to("../bench")
     return to
 
 

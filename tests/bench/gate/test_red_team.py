@@ -243,7 +243,7 @@ def test_modules_beside_the_models(candidate, tmp_path) -> None:
         assert source.place is not None
         (package,) = source.place.iterdir()
         assert sorted(path.name for path in package.iterdir()) == ["__init__.py", "bench", "datasets", "docker", "models"]
-        assert [*(package / "docker").rglob("*.py"), (package / "__init__.py").read_text()] == [""]
+        assert [*(package / "docker").rglob("*.py"), (package / "__init__.py").read_text()] == [(ROOT / "assay" / "__init__.py").read_text()]
 
 
 def test_variables_of_the_interpreter(tmp_path, monkeypatch) -> None:
