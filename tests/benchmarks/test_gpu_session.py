@@ -1,6 +1,11 @@
 """What only a GPU can show, in parts: each done once, none begun too late, all of it in one archive. No part of these tests needs a GPU."""
 
+import os
+import re
+import signal
+import subprocess
 import sys
+import tarfile
 import time
 from pathlib import Path
 
@@ -12,8 +17,8 @@ from assay.bench.records.store import RunStore
 from assay.bench.registry import select_cases
 from assay.bench.running.archive import DOCUMENTS, take_in
 from benchmarks import gpu_session
-from benchmarks.gpu_session import BATCHES, CASES, LEAST, Done, Part, hold_session, list_parts, main
-from tests.conftest import ROOT
+from benchmarks.gpu_session import BATCHES, CASES, LEAST, PEER, PEERS, TESTS, Done, Part, hold_session, list_measurements, list_parts, main
+from tests.conftest import ROOT, heed_interrupts
 
 H100 = load_profile("h100")
 
@@ -107,3 +112,59 @@ def test_wrong_use(wrong: tuple[str, str], capsys: pytest.CaptureFixture[str]) -
 def test_standard_and_scale_have_what_is_promised() -> None:
     phases = {case.phase for preset in (Preset.SCALE, Preset.STANDARD) for case in select_cases(preset)}
     assert phases == {"train", "eval", "attention"}
+
+
+def test_what_did_not_run_to_its_end_is_done_again(run: Path, tmp_path: Path) -> None:
+    """pytest writes its list also where it could read no test at all."""
+    kept = run / DOCUMENTS / "gpu-tests.xml"
+    unread, failed = (f"open({str(kept)!r}, 'w').write('<testsuites/>'); raise SystemExit({code})" for code in (2, 1))
+    endings = [hold_session([say("tests", code, kept)], run, tmp_path / "all.tar.gz", lambda: 100.0)[0].ending for code in (unread, failed, "")]
+    assert endings == ["exit code 2", "exit code 1", "done before"]
+
+
+def test_what_an_earlier_call_began_and_did_not_end_comes_last(run: Path, tmp_path: Path) -> None:
+    (run / DOCUMENTS / "tests.txt").write_text("")
+    (run / DOCUMENTS / "peer-attention-512.txt").write_text("attention, peer biased: 21 rounds of 2 lanes ...\n")
+    (run / DOCUMENTS / "peer-dnabert.txt").write_text("dnabert\n")
+    (run / DOCUMENTS / "peer-dnabert.json").write_text("{}")
+    names = [part.name for part in list_parts(H100, run, None, tmp_path / "all.tar.gz", lambda: 100.0)]
+    assert names[:2] == ["doctor", "peer attention-2048"]
+    assert names[-4:] == [*(f"cases of {preset}" for preset in CASES), "tests", "peer attention-512"]
+    assert len(set(names)) == len(names) == len(PEERS) + 4
+
+
+def test_no_peer_takes_the_time_of_those_behind_it(run: Path, tmp_path: Path) -> None:
+    assert {part.most for part in list_measurements("cuda", run / DOCUMENTS)} == {1.5 * TESTS, PEER}
+
+
+def test_the_tests_of_a_gpu_are_read_without_those_that_need_more_than_a_kit_holds(run: Path) -> None:
+    command = next(iter(list_measurements("cuda", run / DOCUMENTS))).command
+    named = {word for word in command if word.startswith("tests/")}
+    assert named == {str(path.relative_to(ROOT)) for path in (ROOT / "tests").rglob("test_*.py") if "pytest.mark.gpu" in path.read_text() and path != Path(__file__)}
+    imports = {word for path in named for word in re.findall(r"^(?:import|from) (\w+)", (ROOT / path).read_text(), re.MULTILINE)}
+    assert imports <= {*sys.stdlib_module_names, "bench", "datasets", "models", "numpy", "psutil", "pytest", "tests", "torch"}
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_session_that_is_stopped_ends_its_part_first_and_keeps_the_archive(number: signal.Signals, code: int, tmp_path: Path) -> None:
+    """The part, as `bench run` does, has something to write when it is told to end."""
+    part = "import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: sys.exit(open('ended', 'w').close())); print('begun', flush=True); time.sleep(600)"
+    lines = (
+        "import sys",
+        "from benchmarks import gpu_session",
+        f"gpu_session.ROOT = gpu_session.Path({str(tmp_path)!r})",
+        f"gpu_session.list_parts = lambda *_: [gpu_session.Part('waits', (sys.executable, '-c', {part!r}))]",
+        "sys.exit(gpu_session.main(['--budget', '5m', '--profile', 'h100', '--archive', 'all.tar.gz', '--results', 'results']))",
+    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", "\n".join(lines)]
+    with subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed_interrupts) as session:
+        assert session.stdout is not None
+        while session.stdout.readline() != "begun\n":
+            assert session.poll() is None
+        session.send_signal(number)
+        _, err = session.communicate(timeout=60)
+    assert (session.returncode, "the same command goes on" in err, "Traceback" in err) == (code, True, False), err
+    assert (tmp_path / "ended").exists()
+    with tarfile.open(tmp_path / "all.tar.gz") as archive:
+        assert archive.getnames() == ["gpu-session-h100/documents/waits.txt"]
