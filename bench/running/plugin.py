@@ -13,7 +13,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Collection, Generator, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -269,7 +269,8 @@ def _attach(line: str) -> tuple[Progress, Callable[[], Collection[str]]]:
         now = time.monotonic()
         if now - last >= 0.1 or done == total:
             last = now
-            send(json.dumps({"done": done, "total": total, "note": note}).encode() + b"\n")
+            with suppress(ConnectionError):  # the launcher is gone: `watch` is about to end this process, and nothing here has crashed
+                send(json.dumps({"done": done, "total": total, "note": note}).encode() + b"\n")
 
     return report, lambda: neighbours
 
