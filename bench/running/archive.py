@@ -63,7 +63,8 @@ def _pack(folders: Iterable[Path], keep: int) -> bytes:
             for path in sorted(folder.glob("logs/*.log")):
                 _add(archive, f"{folder.name}/logs/{path.name}", _read_end(path, keep))
             for path in sorted(folder.glob(f"{DOCUMENTS}/*")):
-                _add(archive, f"{folder.name}/{DOCUMENTS}/{path.name}", path.read_bytes())
+                if path.is_file() and _MEMBER.fullmatch(name := f"{folder.name}/{DOCUMENTS}/{path.name}"):  # an import refuses all else, e.g. an editor's copy
+                    _add(archive, name, path.read_bytes())
     return buffer.getvalue()
 
 

@@ -74,6 +74,15 @@ class TestWriting:
         assert take_in(file, home) == [TakenIn("session", new=1, known=0)]
         assert contents(home / "runs" / "session") == contents(store.folder)
 
+    def test_what_an_import_would_refuse_is_not_written(self, store: RunStore, file: Path, home: Path) -> None:
+        """An editor's copy or a folder among the documents."""
+        (store.folder / DOCUMENTS / "notes.txt").mkdir(parents=True)
+        (store.folder / DOCUMENTS / "doctor.txt~").write_text("")
+        (store.folder / DOCUMENTS / "doctor.txt").write_text("ok\n")
+        write_archive(file, [store.folder])
+        assert take_in(file, home) == [TakenIn("one", new=2, known=0)]
+        assert sorted(path.name for path in (home / "runs" / "one" / DOCUMENTS).iterdir()) == ["doctor.txt"]
+
     def test_the_same_records_give_the_same_bytes(self, store: RunStore, file: Path) -> None:
         write_archive(file, [store.folder])
         before = file.read_bytes()
