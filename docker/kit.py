@@ -24,7 +24,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from build import TAGS, name_revision
-from lock import ROOT, Unreachable, Unresolved, compile_lock, split_blocks
+from lock import CUDA, ROOT, Unreachable, Unresolved, compile_lock, split_blocks
 
 LOCK = ROOT / "docker" / "cpu" / "requirements.txt"
 START = Path(__file__).with_name("kit-start.sh")
@@ -40,13 +40,22 @@ class CannotPack(Exception):
 def read_packages(text: str) -> dict[str, str | None]:
     """Normalised name -> version, or None where the list gives none. Takes `pip list` as columns, freeze or JSON, `pip freeze`, and plain names."""
     if text.lstrip().startswith("["):
-        return {_normalise(each["name"]): each["version"].partition("+")[0] for each in json.loads(text)}
+        try:
+            return {_normalise(each["name"]): _shorten(each["version"]) for each in json.loads(text)}
+        except (KeyError, TypeError, AttributeError):
+            raise ValueError("no list of packages; `pip list --format json` prints names and versions") from None
     found: dict[str, str | None] = {}
     for line in text.splitlines():
         words = re.match(r"([A-Za-z0-9][\w.-]*)(?:\s*==\s*|\s+)?(\d\S*)?", line.partition("#")[0].strip())
-        if words and words[0] != "Package" and not line.startswith("-"):
-            found[_normalise(words[1])] = words[2].partition("+")[0] if words[2] else None  # +cu130 and the like are on no index
+        if words and words[1] != "Package" and not line.startswith("-"):
+            found[_normalise(words[1])] = _shorten(words[2]) if words[2] else None
     return found
+
+
+def _shorten(version: str) -> str:
+    """The release that a version is of or nearest to: no index has `+cu130`, a vendor's or nightly build of torch, or a Linux distribution's own."""
+    release = re.match(r"\d+(\.\d+)*(\.post\d+)?", version)
+    return release[0] if release else version
 
 
 def _normalise(name: str) -> str:
@@ -67,7 +76,8 @@ def find_lacking(host: Mapping[str, str | None], python: str, *, tests: bool) ->
             compile_lock(["pyproject.toml", *more, *where, "--generate-hashes", "--no-header", "--no-annotate", "--quiet", "--output-file", str(output)])
         except Unresolved as reason:
             raise CannotPack(f"what the host has does not fit this project:\n{reason}") from None
-        return [(name, block) for name, block in split_blocks(output.read_text()) if name not in host]
+        # a torch that came without pip, or was compiled there, has its CUDA from elsewhere
+        return [(name, block) for name, block in split_blocks(output.read_text()) if name not in host and not CUDA.fullmatch(name)]
 
 
 def download(blocks: Sequence[tuple[str, str]], python: str, to: Path) -> None:
@@ -106,7 +116,7 @@ def write_start(kit: Path, blocks: Sequence[tuple[str, str]], python: str) -> No
 
 def pack(options: argparse.Namespace) -> list[tuple[str, int]]:
     """Makes the kit whole, or not at all; returns its wheels and their sizes [bytes]. Raises CannotPack."""
-    blocks = find_lacking(read_packages(options.packages.read_text()), options.python, tests=options.tests)
+    blocks = find_lacking(read_packages(options.packages.read_text("utf-8-sig")), options.python, tests=options.tests)
     with tempfile.TemporaryDirectory(dir=options.out.parent, prefix=".kit-") as folder:
         kit = Path(folder, "kit")
         (kit / "wheels").mkdir(parents=True)

@@ -142,7 +142,7 @@ def test_the_tests_of_a_gpu_are_read_without_those_that_need_more_than_a_kit_hol
     named = {word for word in command if word.startswith("tests/")}
     assert named == {str(path.relative_to(ROOT)) for path in (ROOT / "tests").rglob("test_*.py") if "pytest.mark.gpu" in path.read_text() and path != Path(__file__)}
     imports = {word for path in named for word in re.findall(r"^(?:import|from) (\w+)", (ROOT / path).read_text(), re.MULTILINE)}
-    assert imports <= {*sys.stdlib_module_names, "bench", "datasets", "models", "numpy", "psutil", "pytest", "tests", "torch"}
+    assert imports <= {*sys.stdlib_module_names, "assay", "numpy", "psutil", "pytest", "tests", "torch"}
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

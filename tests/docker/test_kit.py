@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -76,8 +77,10 @@ def start(project: Path, *command: str, without_network: bool = False, **variabl
         "numpy==2.5.2\ntorch @ file:///wheels/torch-2.11.0-cp312.whl\n",
         json.dumps([{"name": "numpy", "version": "2.5.2"}, {"name": "torch", "version": "2.11.0+cu130"}]),
         "# a host as somebody described it\nnumpy 2.5.2\ntorch\n",
+        "\ufeffPackage Version Editable project location\r\n------- ------- ----\r\nNUMPY 2.5.2\r\nMy_Own 0.1 /home/me/my own\r\nTorch 2.11.0\r\n",
+        "cloud-init 23.1.2-0ubuntu0~22.04.1\nnumpy 2.5.2\ntorch 2.11.0a0+ebedce2\n",
     ],
-    ids=["columns", "freeze", "json", "names"],
+    ids=["columns", "freeze", "json", "names", "windows", "a vendor's torch"],
 )
 def test_it_holds_what_the_host_lacks_in_the_locked_versions(project: Path, host: str) -> None:
     done = pack(project, host)
@@ -135,8 +138,9 @@ def test_a_host_that_lacks_nothing_needs_a_start_alone(project: Path) -> None:
         ("numpy 2.5.2\n", (), "the list has no torch: a kit is for hosts that bring theirs. Take an image"),
         ("torch 2.9.1\n", (), r"what the host has does not fit this project:(.|\n)*torch>=2\.10"),
         (HOST, ("--out", "bench"), "is there and no kit"),
+        ('[["torch", "2.11.0"]]', (), r"host\.txt: no list of packages; `pip list --format json`"),
     ],
-    ids=["too large", "no torch", "an older torch", "a folder of somebody's"],
+    ids=["too large", "no torch", "an older torch", "a folder of somebody's", "another list"],
 )
 def test_what_cannot_be_packed_says_why_and_leaves_nothing(project: Path, host: str, options: tuple[str, ...], said: str) -> None:
     options = tuple(str(project / word) if word == "bench" else word for word in options)
@@ -163,3 +167,32 @@ def test_start_says_what_is_wrong_before_it_installs(project: Path) -> None:
     assert "assay/bench is no link: copy the project with its links" in start(project, "true").stderr
     (project / "pytest.ini").unlink()
     assert "this is not the project's folder" in start(project, "true").stderr
+
+
+def test_what_a_torch_brought_along_stays_with_it(project: Path) -> None:
+    """A torch that conda or a compiler made lists no CUDA packages."""
+    write_wheel(project.parent / "wheels", "triton", "3.6")
+    write_wheel(project.parent / "wheels", "torch", "2.11.0", "numpy", "triton")
+    assert pack(project, HOST).returncode == 0
+    assert {path.name.split("-")[0] for path in (project / "kit" / "wheels").iterdir()} == {"part", "reader"}
+
+
+def test_starts_at_once_install_whole(project: Path) -> None:
+    assert pack(project, HOST).returncode == 0
+    with ThreadPoolExecutor(3) as pool:
+        done = [*pool.map(lambda _: start(project, "python3", "-c", "from importlib.metadata import version; print(version('part'))"), range(3))]
+    assert [(each.returncode, each.stdout, each.stderr) for each in done] == [(0, "1.0\n", "")] * 3
+    assert [path.name[:4] for path in (project / "kit").glob("*env-*")] == ["env-"]
+
+
+def test_an_installation_that_failed_leaves_nothing_behind(project: Path) -> None:
+    assert pack(project, HOST).returncode == 0
+    (wheel,) = (project / "kit" / "wheels").glob("part*")
+    content = wheel.read_bytes()
+    wheel.write_bytes(content + b"x")
+    refused = start(project, "true")
+    assert refused.returncode != 0
+    assert "DO NOT MATCH THE HASHES" in refused.stderr
+    assert not [*(project / "kit").glob("*env-*")]
+    wheel.write_bytes(content)
+    assert start(project, "true").returncode == 0
