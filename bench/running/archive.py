@@ -231,7 +231,11 @@ def _unpack_member(archive: tarfile.TarFile, member: tarfile.TarInfo, stage: Pat
     path = stage / member.name
     if path.exists():
         raise UsageError(f"member {shown} is there twice; not an archive of this suite")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    content = archive.extractfile(member)
-    assert content is not None  # noqa: S101  # of a regular file there is one
-    path.write_bytes(content.read())
+    stream = archive.extractfile(member)
+    assert stream is not None  # noqa: S101  # of a regular file there is one
+    content = stream.read()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    except OSError as error:
+        raise UsageError(f"member {shown} cannot be unpacked to {stage.parent}: {error.strerror}; free space there, and nothing was taken in") from None

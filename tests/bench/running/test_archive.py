@@ -1,5 +1,6 @@
 """One file with all records of a run: written whole, cut where it is too large, and taken in only when everything in it is in order."""
 
+import errno
 import gzip
 import io
 import os
@@ -82,6 +83,16 @@ class TestWriting:
         write_archive(file, [store.folder])
         assert take_in(file, home) == [TakenIn("one", new=2, known=0)]
         assert sorted(path.name for path in (home / "runs" / "one" / DOCUMENTS).iterdir()) == ["doctor.txt"]
+
+    def test_a_full_disk_at_home_is_no_fault_of_the_archive(self, store: RunStore, file: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def write_bytes(path: Path, _: bytes) -> int:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+        write_archive(file, [store.folder])
+        monkeypatch.setattr(Path, "write_bytes", write_bytes)
+        with pytest.raises(UsageError, match=rf"cannot be unpacked to {home}: No space left on device; free space there"):
+            take_in(file, home)
+        assert [*home.iterdir()] == []
 
     def test_the_same_records_give_the_same_bytes(self, store: RunStore, file: Path) -> None:
         write_archive(file, [store.folder])
