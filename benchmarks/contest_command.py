@@ -16,6 +16,7 @@ import torch
 from assay.bench.case import ExitCode, Quantity, UsageError
 from assay.bench.measure.machine import identify_machine
 from assay.bench.profiles import Profile, load_profile, match_gpu
+from assay.bench.records.documents import write_whole
 from benchmarks.contest import Contest, Lane, Result, compete, judge
 
 STANDARD_OUTPUT = "-"
@@ -65,7 +66,7 @@ def run_contests(parser: argparse.ArgumentParser, prepare: Prepare, arguments: l
     if options.json is not None:
         script = Path(parser.prog).name
         text = json.dumps(describe(script, options, place, results), indent=1, allow_nan=False)
-        print(text) if options.json == STANDARD_OUTPUT else Path(options.json).write_text(text + "\n")
+        print(text) if options.json == STANDARD_OUTPUT else write_whole(Path(options.json), text + "\n")
     return ExitCode.VERDICT_FAILED if any(failures) else ExitCode.OK
 
 

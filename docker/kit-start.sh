@@ -21,7 +21,7 @@ elif ! version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])
 fi
 
 for room in bench models datasets; do # some ways to copy leave links out
-    [ -L "assay/$room" ] || ln -s "../$room" "assay/$room"
+    [ -L "assay/$room" ] || ln -s "../$room" "assay/$room" 2>/dev/null || [ -L "assay/$room" ]
 done
 
 # An environment of its own above the host's packages: whatever a process does with PYTHONPATH, its children find the same.
@@ -47,7 +47,8 @@ fi
 # what a record says about its source where git does not: the kit's commit, if every file is still as it was there
 if ! git rev-parse --quiet --verify HEAD >/dev/null 2>&1; then
     revision=@REVISION@
-    sha256sum --check --status "$kit/tree.sha256" || revision=$revision-changed
+    count=$( (find @ROOMS@ -type f ! -name '*.pyc' 2>/dev/null || true) | wc -l) # what was added is in no hash
+    { sha256sum --check --status "$kit/tree.sha256" && [ "$count" = "$(wc -l <"$kit/tree.sha256")" ]; } || revision=$revision-changed
     export ASSAY_REVISION=$revision
 fi
 export ASSAY_KIT=$kit PYTHON=$environment/bin/python3 PATH=$environment/bin:$PATH

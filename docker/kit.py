@@ -109,7 +109,7 @@ def write_start(kit: Path, blocks: Sequence[tuple[str, str]], python: str) -> No
     listed = [str(path.relative_to(ROOT)) for path in files if path.suffix != ".pyc"]
     hashes = subprocess.run(["sha256sum", "--", *listed], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     (kit / "tree.sha256").write_text(hashes)
-    text = START.read_text().replace("@PYTHON@", python).replace("@REVISION@", name_revision())
+    text = START.read_text().replace("@PYTHON@", python).replace("@REVISION@", name_revision()).replace("@ROOMS@", " ".join(ROOMS))
     (kit / "start").write_text(text)
     (kit / "start").chmod(0o755)
 
@@ -130,12 +130,25 @@ def pack(options: argparse.Namespace) -> list[tuple[str, int]]:
     return sizes
 
 
+def _read_python(text: str) -> str:
+    if not re.fullmatch(r"3\.\d+", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no Python version; write 3.12")
+    return text
+
+
+def _read_limit(text: str) -> float:
+    limit = float(text)
+    if not 0 < limit < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r}: a size in MB above 0")
+    return limit
+
+
 def main(arguments: Sequence[str]) -> int:
     """Exit codes: 0 done, 2 the kit cannot be made, 3 no index answered."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("packages", type=Path, metavar="PIP-LIST", help="what `pip list` prints on the host")
-    parser.add_argument("--python", default="3.12", metavar="X.Y", help="the host's Python (default: %(default)s)")
-    parser.add_argument("--limit", type=float, default=45, metavar="MB", help="of all wheels together (default: %(default)s)")
+    parser.add_argument("--python", default="3.12", type=_read_python, metavar="X.Y", help="the host's Python (default: %(default)s)")
+    parser.add_argument("--limit", type=_read_limit, default=45, metavar="MB", help="of all wheels together (default: %(default)s)")
     parser.add_argument("--tests", action="store_true", help="also what the project's own tests need, plots and Docker's client among it")
     parser.add_argument("--out", type=Path, default=ROOT / "kit", metavar="DIR", help="default: kit in the project's folder; a kit that is there is replaced")
     options = parser.parse_args(arguments)

@@ -112,4 +112,5 @@ def _import_archive(file: Path, results: Path, *, json: bool) -> None:
         print_json([asdict(run) for run in taken])
     for run in [] if json else taken:
         said = f"{run.new} records taken in, {run.known} were there" if run.new else f"nothing to take in, all {run.known} records were there"
+        said += f"; {run.documents} documents taken in" if run.documents else ""
         console.print(f"run {run.run}: {said}", markup=False, soft_wrap=True)

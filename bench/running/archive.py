@@ -100,6 +100,7 @@ class TakenIn:
     run: str
     new: int  # records
     known: int  # records that were there already
+    documents: int = 0  # that were not there
 
 
 def check_archive(file: Path, results: Path, runs: Iterable[str]) -> None:
@@ -138,7 +139,7 @@ def take_in(file: Path, results: Path) -> list[TakenIn]:
                 _write(comparison)
         except OSError as error:
             raise UsageError(f"{results / 'runs'} cannot be written: {error.strerror}; free it or choose another folder with --results DIR") from None
-    return [TakenIn(comparison.target.name, len(comparison.new), comparison.known) for comparison in found]
+    return [TakenIn(comparison.target.name, len(comparison.new), comparison.known, comparison.documents) for comparison in found]
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +150,7 @@ class _Comparison:
     target: Path
     new: Sequence[Path]  # record files that the results lack
     known: int
+    documents: int  # that the results lack
 
 
 def _examine(file: Path, results: Path, stage: Path) -> list[_Comparison]:
@@ -167,7 +169,8 @@ def _compare(file: Path, folder: Path, target: Path) -> _Comparison:
     for mine, other in zip(ours, theirs, strict=False):
         if mine.name != other.name or mine.read_bytes() != other.read_bytes():
             raise UsageError(f"{file}: run {folder.name} is in {target.parent} with other records, from {mine.name} on; choose another --results DIR")
-    return _Comparison(folder, target, theirs[len(ours) :], min(len(ours), len(theirs)))
+    documents = sum(not (target / DOCUMENTS / path.name).exists() for path in folder.glob(f"{DOCUMENTS}/*"))
+    return _Comparison(folder, target, theirs[len(ours) :], min(len(ours), len(theirs)), documents)
 
 
 def _write(comparison: _Comparison) -> None:

@@ -108,6 +108,9 @@ def test_it_installs_once_and_runs_without_a_network(project: Path) -> None:
     shutil.rmtree(project / "kit" / "wheels")  # which a second start does not need
     (project / "bench" / "case.py").write_text("PHASE = 2\n")
     assert start(project, "python3", "-c", code, without_network=True).stdout == "installed unknown-changed\n"
+    (project / "bench" / "case.py").write_text("PHASE = 1\n")
+    (project / "bench" / "added.py").write_text("")
+    assert start(project, "python3", "-c", code, without_network=True).stdout == "installed unknown-changed\n"
 
 
 def test_its_children_find_the_same_packages_whatever_their_environment(project: Path) -> None:
@@ -138,9 +141,11 @@ def test_a_host_that_lacks_nothing_needs_a_start_alone(project: Path) -> None:
         ("numpy 2.5.2\n", (), "the list has no torch: a kit is for hosts that bring theirs. Take an image"),
         ("torch 2.9.1\n", (), r"what the host has does not fit this project:(.|\n)*torch>=2\.10"),
         (HOST, ("--out", "bench"), "is there and no kit"),
+        (HOST, ("--limit", "nan"), "a size in MB above 0"),
+        (HOST, ("--python", "banana"), "'banana' is no Python version; write 3.12"),
         ('[["torch", "2.11.0"]]', (), r"host\.txt: no list of packages; `pip list --format json`"),
     ],
-    ids=["too large", "no torch", "an older torch", "a folder of somebody's", "another list"],
+    ids=["too large", "no torch", "an older torch", "a folder of somebody's", "no limit", "no Python", "another list"],
 )
 def test_what_cannot_be_packed_says_why_and_leaves_nothing(project: Path, host: str, options: tuple[str, ...], said: str) -> None:
     options = tuple(str(project / word) if word == "bench" else word for word in options)

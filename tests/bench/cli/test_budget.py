@@ -60,7 +60,7 @@ def results(tmp_path: Path) -> Path:
 @pytest.fixture
 def call(results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call:
     monkeypatch.setattr(stations, "LocalLauncher", Pretended)
-    monkeypatch.setattr(budget, "CHECKOUT", tmp_path / "no-checkout")
+    monkeypatch.setattr(budget, "PUBLISHED", tmp_path / "no-checkout")
     monkeypatch.setattr(budget, "identify_machine", lambda device: machine())
     monkeypatch.setenv("COLUMNS", "80")
 

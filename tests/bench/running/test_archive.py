@@ -67,12 +67,12 @@ class TestWriting:
         (store.folder / DOCUMENTS).mkdir()
         (store.folder / DOCUMENTS / "doctor.txt").write_text("ok\n")
         write_archive(file, [store.folder])
-        assert take_in(file, home) == [TakenIn("session", new=0, known=0)]
+        assert take_in(file, home) == [TakenIn("session", new=0, known=0, documents=1)]
         assert contents(home / "runs" / "session") == {"documents/doctor.txt": b"ok\n"}
         (store.folder / DOCUMENTS / "peer-attention.json").write_text("{}\n")
         store.append(draft())
         write_archive(file, [store.folder])
-        assert take_in(file, home) == [TakenIn("session", new=1, known=0)]
+        assert take_in(file, home) == [TakenIn("session", new=1, known=0, documents=1)]
         assert contents(home / "runs" / "session") == contents(store.folder)
 
     def test_what_an_import_would_refuse_is_not_written(self, store: RunStore, file: Path, home: Path) -> None:
@@ -81,7 +81,7 @@ class TestWriting:
         (store.folder / DOCUMENTS / "doctor.txt~").write_text("")
         (store.folder / DOCUMENTS / "doctor.txt").write_text("ok\n")
         write_archive(file, [store.folder])
-        assert take_in(file, home) == [TakenIn("one", new=2, known=0)]
+        assert take_in(file, home) == [TakenIn("one", new=2, known=0, documents=1)]
         assert sorted(path.name for path in (home / "runs" / "one" / DOCUMENTS).iterdir()) == ["doctor.txt"]
 
     def test_a_full_disk_at_home_is_no_fault_of_the_archive(self, store: RunStore, file: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
