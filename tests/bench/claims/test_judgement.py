@@ -14,7 +14,7 @@ from assay.bench.claims.documented import Claim, Claims, Direction
 from assay.bench.claims.judgement import Judgement, exit_code, judge
 from assay.bench.records.record import CaseFields, Dataset, Machine, Record
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 DOCUMENTED = ROOT / "results" / "baselines" / "documented.toml"
 V = ClaimVerdict
 CONDITIONS = {"dataset": "abag", "n_train": 231_532, "n_test": 49_615, "epochs": 100, "batch": 128}

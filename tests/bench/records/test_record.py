@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from assay.bench.case import Case, Outcome, Quantity
 from assay.bench.records.record import CaseFields, Comparability, Record, export_schema
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 HASH = "0" * 64
 
 
