@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+from tests.conftest import ROOT
+
 LOCKS = sorted(ROOT.glob("docker/*/*.txt"))
 
 

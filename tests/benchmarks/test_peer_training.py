@@ -4,7 +4,6 @@ import json
 import math
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -19,9 +18,9 @@ from benchmarks import peer_training
 from benchmarks.contest import Lane
 from benchmarks.peer_training import prepare
 from benchmarks.plain_training import evaluate_plain, make_plain_predictor, train_plain
+from tests.conftest import ROOT
 
 CPU = torch.device("cpu")
-ROOT = Path(__file__).resolve().parents[2]
 RESTARTS = Schedule(kind="cosine-restarts", first_cycle=20, cycle_growth=2)
 
 

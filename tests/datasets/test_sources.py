@@ -9,14 +9,13 @@ import threading
 from dataclasses import dataclass, field
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import pytest
 
 from assay.datasets.card import DataError
 from assay.datasets.sources import DerivedFile, FileStatus, SourceFile, Sources, describe, fetch, load_sources, verify
+from tests.conftest import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 BODY = bytes(range(256)) * 1024
 ORIGIN = "https://example.org/owner/repo/0123456789abcdef0123456789abcdef01234567"
 

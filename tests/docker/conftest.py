@@ -12,7 +12,8 @@ from typing import NoReturn
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.conftest import ROOT
+
 SCRIPT = ROOT / "docker" / "engine" / "engine.py"
 BASE = "assay-base:bookworm"
 PIP_MARKER = uuid.uuid4().hex  # stands in the pip settings of the build; new each time, for these tests lie in the image

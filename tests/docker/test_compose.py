@@ -3,14 +3,13 @@
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from ruamel.yaml import YAML
 
 from assay.bench.profiles import load_profiles
+from tests.conftest import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 COMPOSE = ROOT / "compose.yaml"
 TEXT = COMPOSE.read_text()
 SERVICES = YAML(typ="safe").load(TEXT)["services"]

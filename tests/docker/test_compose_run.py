@@ -24,9 +24,8 @@ from assay.bench.gate.reference import hash_files
 from assay.bench.records.store import RunStore
 from assay.bench.running.containers import HARDENED, PYTHON, Containers, Image, name_launcher
 from benchmarks.gate_rig.injection import copy_project
-from tests.conftest import heed_interrupts
+from tests.conftest import ROOT, heed_interrupts
 
-ROOT = Path(__file__).resolve().parents[2]
 FEW = ("--select", "affinity-v1/documented/train", "--division", "closed", "--preset", "smoke")
 PRETENDED = "--emulated=gpu: scripted NVML"
 LABEL = "label=assay.launcher"

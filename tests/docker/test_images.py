@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import ROOT
 from tests.docker.dockerfile import find_moving_origins
 
-ROOT = Path(__file__).resolve().parents[2]
 DOCKERFILES = {path.parent.name: path.read_text() for path in sorted(ROOT.glob("docker/*/Dockerfile"))}
 BASES = {image: re.search(r"^ARG BASE_IMAGE=(\S+)$", text, re.MULTILINE) for image, text in DOCKERFILES.items()}
 every_image = pytest.mark.parametrize("image", DOCKERFILES)

@@ -12,7 +12,8 @@ from types import MappingProxyType
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.conftest import ROOT
+
 PROJECT = """
 [project]
 name = "assay"

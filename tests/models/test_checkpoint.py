@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -19,8 +18,8 @@ from assay.bench.case import Precision
 from assay.datasets.card import DataError, DatasetCard, identify_twin
 from assay.models.schedule import Schedule
 from assay.models.training import Recipe, Splits, TrainingSession
+from tests.conftest import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 FULL = Recipe(
     optimiser="adamw",
     learning_rate=0.01,

@@ -3,7 +3,6 @@
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,8 +12,8 @@ from assay.bench.claims.conditions import matches_device
 from assay.bench.claims.documented import Claim, Claims, Direction
 from assay.bench.claims.judgement import Judgement, exit_code, judge
 from assay.bench.records.record import CaseFields, Dataset, Machine, Record
+from tests.conftest import ROOT
 
-ROOT = Path(__file__).resolve().parents[3]
 DOCUMENTED = ROOT / "results" / "baselines" / "documented.toml"
 V = ClaimVerdict
 CONDITIONS = {"dataset": "abag", "n_train": 231_532, "n_test": 49_615, "epochs": 100, "batch": 128}

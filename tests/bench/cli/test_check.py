@@ -24,8 +24,8 @@ from assay.bench.registry import select_cases
 from assay.bench.report.leaderboard import render_leaderboard
 from assay.datasets.card import DataError
 from assay.models.workload import Target, Variant
+from tests.conftest import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 CLAIM = '[[claim]]\nid = "a"\nworkload = "line"\nmetric = "parameters"\nvalue = 2\ndirection = "equal"\nkind = "fact"\nwhere = { variant = "documented" }\nsource = "s"\n'
 
 

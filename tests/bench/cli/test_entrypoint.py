@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -12,8 +11,8 @@ from assay.bench.cli.entrypoint import choose_options, find_data
 from assay.bench.measure import fitness
 from assay.bench.measure.fitness import NotFit
 from assay.bench.records.store import RunStore
+from tests.conftest import ROOT
 
-ROOT = Path(__file__).resolve().parents[3]
 PRETENDED = ["--emulated", "gpu: scripted NVML"]
 A100 = "a100-80gb,a100-80gb-pcie"
 

@@ -13,9 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.conftest import heed_interrupts
+from tests.conftest import ROOT, heed_interrupts
 
-ROOT = Path(__file__).resolve().parents[2]
 CASE = "affinity-v2/documented/train/smoke/closed"
 
 

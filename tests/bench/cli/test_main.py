@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from assay.bench.records.store import RunStore
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.conftest import ROOT
 
 
 def bench(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:

@@ -1,6 +1,5 @@
 import os
 import re
-from pathlib import Path
 
 import pytest
 import torch
@@ -12,8 +11,8 @@ from assay.bench.measure.calibration import Calibration, calibrate_device
 from assay.bench.measure.fitness import check_fitness, find_least_driver, serves_capability
 from assay.bench.measure.load import Load, read_load
 from assay.bench.profiles import load_profile
+from tests.conftest import ROOT
 
-ROOT = Path(__file__).resolve().parents[3]
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 A40 = load_profile("a40")
 

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -12,8 +11,8 @@ from pydantic import ValidationError
 
 from assay.bench.case import Case, Outcome, Quantity
 from assay.bench.records.record import CaseFields, Comparability, Record, export_schema
+from tests.conftest import ROOT
 
-ROOT = Path(__file__).resolve().parents[3]
 HASH = "0" * 64
 
 

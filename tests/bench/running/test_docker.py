@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from docker.errors import ImageNotFound
@@ -11,8 +10,7 @@ from docker.errors import ImageNotFound
 from assay.bench.case import UsageError
 from assay.bench.running.containers import find_image
 from assay.bench.running.stations import Engine, Wish, _choose_gpu, open_stations
-
-ROOT = Path(__file__).resolve().parents[3]
+from tests.conftest import ROOT
 
 
 class EmptyEngine:

@@ -5,7 +5,6 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,9 +19,9 @@ from assay.models.audiogram import WORKLOADS, audiogram_vae
 from assay.models.audiogram.recipes import RECIPES, resolve
 from assay.models.audiogram.session import AudiogramSession
 from assay.models.workload import Resources
+from tests.conftest import ROOT
 
 CPU = torch.device("cpu")
-ROOT = Path(__file__).resolve().parents[3]
 
 
 pytestmark = pytest.mark.usefixtures("one_thread")

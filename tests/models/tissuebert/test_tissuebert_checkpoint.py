@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -16,8 +15,8 @@ from assay.bench.case import Case, Division, Phase, Precision, Preset
 from assay.models.tissuebert import tissuebert
 from assay.models.tissuebert.bert import BertShape, TissueBert
 from assay.models.workload import Resources
+from tests.conftest import ROOT
 
-ROOT = Path(__file__).resolve().parents[3]
 STEPS = 80  # two epochs of 320 reads, 8 a batch
 
 pytestmark = pytest.mark.usefixtures("one_thread")
