@@ -91,3 +91,10 @@ def test_a_claim(copy: Path) -> None:
     assert "all well" in follow(checked, copy)[0]
     _, said = follow(judged, copy)
     assert "reproduced example-affinity-v1-parameters 72,449 72,449" in " ".join(said.split())
+
+
+def test_where_to_change_what_names_files_that_are_there() -> None:
+    section = (ROOT / "CONTRIBUTING.md").read_text().split("## Where to change what")[1].split("\n## ")[0]
+    files = re.findall(r"^\| .+ \| `(.+)` \|$", section, re.MULTILINE)
+    assert len(files) >= 10
+    assert [name for name in files if not (ROOT / name).is_file()] == []

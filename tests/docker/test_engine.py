@@ -10,7 +10,8 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.docker.conftest import PIP_MARKER, ROOT, Engine, ask
+from tests.conftest import ROOT
+from tests.docker.conftest import PIP_MARKER, Engine, ask
 
 IMAGE = "assay:cpu"
 LIMIT = 1.5e9  # bytes on disk
