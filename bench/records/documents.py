@@ -30,12 +30,31 @@ def read_document(path: Path, model: type[M], *, limit: int, too_large: str, rem
 
 def write_whole(path: Path, text: str) -> None:
     """Replaces the file at once: whoever interrupts this leaves it as it was. Raises OSError, and then nothing new lies there."""
+    _replace(path, text.encode(), durable=False)
+
+
+def write_durably(path: Path, content: bytes) -> None:
+    """As `write_whole`, and when this returns the file outlives a loss of power."""
+    _replace(path, content, durable=True)
+
+
+def _replace(path: Path, content: bytes, *, durable: bool) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_text(text, encoding="utf-8")
+        with temporary.open("wb") as stream:
+            stream.write(content)
+            if durable:
+                stream.flush()
+                os.fsync(stream.fileno())
         temporary.rename(path)
     finally:
         temporary.unlink(missing_ok=True)
+    if durable:
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
 def describe_fault(error: ValidationError) -> str:

@@ -6,14 +6,14 @@ import fcntl
 import hashlib
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple, Self
 
 from pydantic import ValidationError
 
 from assay.bench.case import Case, UsageError
-from assay.bench.records.documents import describe_fault
+from assay.bench.records.documents import describe_fault, write_durably
 from assay.bench.records.record import Record
 from assay.datasets.card import hash_files
 
@@ -110,7 +110,7 @@ class RunStore:
             chained = {"run": self.folder.absolute().name, "sequence": sequence, "previous_sha256": previous}
             record = Record.model_validate(draft.model_dump() | chained)
             final = self.folder / record.file_name
-            _write_whole(final, record.model_dump_json(indent=1, exclude_none=False).encode() + b"\n")
+            _write_record(final, record.model_dump_json(indent=1, exclude_none=False).encode() + b"\n")
             return final
 
     def inspect(self) -> Iterator[Inspected]:
@@ -141,7 +141,8 @@ class RunStore:
     @contextmanager
     def _locked(self) -> Iterator[None]:
         with (self.folder / ".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            with suppress(OSError):  # a file system without locks: whoever runs there was told
+                fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
 
@@ -150,19 +151,8 @@ def read_runs(results: Path) -> list[Record]:
     return [record for folder in sorted((results / "runs").glob("*")) if folder.is_dir() for record in RunStore(folder).read()]
 
 
-def _write_whole(final: Path, content: bytes) -> None:
-    temporary = final.with_name(f".{final.name}.{os.getpid()}.tmp")
+def _write_record(final: Path, content: bytes) -> None:
     try:
-        with temporary.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.rename(final)
+        write_durably(final, content)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise UsageError(f"record {final} cannot be written: {error.strerror}; free space or choose another folder with --out DIR") from None
-    folder = os.open(final.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

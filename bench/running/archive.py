@@ -20,6 +20,7 @@ from tempfile import TemporaryDirectory
 from typing import IO
 
 from assay.bench.case import UsageError
+from assay.bench.records.documents import write_durably
 from assay.bench.records.store import MAX_RECORD_BYTES, RunStore
 from assay.bench.running.neighbours import own_run
 
@@ -44,7 +45,7 @@ def write_archive(file: Path, folders: Sequence[Path]) -> str | None:
     while len(content := _pack(folders, keep)) > MAX_BYTES and keep:
         keep //= 2
     try:
-        _replace(file, content)
+        write_durably(file, content)
     except OSError as error:
         raise UsageError(f"--archive {file}: cannot be written: {error.strerror}; free space or choose another file") from None
     if len(content) > MAX_BYTES:
@@ -79,18 +80,6 @@ def _read_end(path: Path, keep: int) -> bytes:
         cut = max(os.fstat(stream.fileno()).st_size - keep, 0)
         stream.seek(cut)
         return (f"[cut: {cut:,} bytes before this are left out]\n".encode() if cut else b"") + stream.read(keep)
-
-
-def _replace(file: Path, content: bytes) -> None:
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.rename(file)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from assay.bench.case import UsageError
+from assay.bench.records.store import RunStore
 from assay.bench.running.neighbours import Neighbours, announce_run, own_run
+from tests.bench.records.test_record import draft
 
 HOLD = """
 import os, sys
@@ -84,5 +86,6 @@ def test_a_file_system_without_locks_ends_no_run(tmp_path: Path, monkeypatch: py
     with own_run(tmp_path) as fault, announce_run("mine") as neighbours:
         assert fault == f"{tmp_path}: the file system has no locks (Function not implemented); see to it that no second run writes there"
         (told,) = neighbours.find()
+        RunStore(tmp_path).append(draft())
     assert told.endswith("cannot be written and locked: Function not implemented")
     assert [*neighbours._entry.parent.iterdir()] == []
