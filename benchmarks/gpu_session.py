@@ -161,8 +161,10 @@ def _end_group(process: subprocess.Popen[bytes]) -> None:
         os.killpg(process.pid, signal.SIGKILL)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit codes: 0 all parts that ran ended well, 1 one did not, 2 wrong use, 130 after Ctrl-C, 143 after SIGTERM."""
+def main(arguments: Sequence[str] | None = None, started: float | None = None) -> int:
+    """started: when the budget began to count, in seconds of the epoch; default: now.
+
+    Exit codes: 0 all parts that ran ended well, 1 one did not, 2 wrong use, 130 after Ctrl-C, 143 after SIGTERM."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--budget", default="8m", metavar="T", help="90s, 8m or 0.5h (default: %(default)s)")
     parser.add_argument("--profile", metavar="NAME", help="machine class; found out when left out")
@@ -170,7 +172,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--archive", type=Path, default=ROOT / "gpu-session.tar.gz", metavar="FILE", help="default: gpu-session.tar.gz in the project's folder")
     parser.add_argument("--results", type=Path, default=ROOT / "results", metavar="DIR", help="default: results")
     options = parser.parse_args(arguments)
-    began = psutil.Process().create_time()  # what it imported is of the budget too
+    began = time.time() if started is None else started
     archive, results = options.archive.resolve(), options.results.resolve()  # the parts run in the project's folder
     try:
         seconds = parse_budget(options.budget)
@@ -200,4 +202,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(started=psutil.Process().create_time()))  # what it imported is of the budget too

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from assay.bench.case import UsageError
 from assay.bench.cli import main as cli
+from assay.bench.cli import run as cli_run
 from assay.bench.measure.fitness import Finding, NotFit
 from assay.bench.profiles import load_profile
 from assay.bench.records.store import RunStore
@@ -126,7 +127,7 @@ def test_words_with_blanks_stay_one_word():
 
 def test_a_run_of_two_images_is_resumed_by_its_name(tmp_path, monkeypatch):
     stations = [Station(label=f"assay:{image}", profile=load_profile("cpu"), wish=wish(tmp_path)) for image in ("cpu", "cuda")]
-    monkeypatch.setattr(cli, "open_stations", lambda told: stations)
+    monkeypatch.setattr(cli_run, "open_stations", lambda told: stations)
     command = [*RUN, "--out", str(tmp_path), "--name", "pair"]
     refused = CliRunner().invoke(cli.app, [*command, "--resume"])
     assert refused.exit_code == 2
