@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -30,31 +32,32 @@ def read_document(path: Path, model: type[M], *, limit: int, too_large: str, rem
 
 def write_whole(path: Path, text: str) -> None:
     """Replaces the file at once: whoever interrupts this leaves it as it was. Raises OSError, and then nothing new lies there."""
-    _replace(path, text.encode(), durable=False)
+    with _replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def write_durably(path: Path, content: bytes) -> None:
     """As `write_whole`, and when this returns the file outlives a loss of power."""
-    _replace(path, content, durable=True)
+    with _replacing(path) as temporary, temporary.open("wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
-def _replace(path: Path, content: bytes, *, durable: bool) -> None:
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """A file to write, which takes the other's place when the block has ended well, and is gone otherwise."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("wb") as stream:
-            stream.write(content)
-            if durable:
-                stream.flush()
-                os.fsync(stream.fileno())
+        yield temporary
         temporary.rename(path)
     finally:
         temporary.unlink(missing_ok=True)
-    if durable:
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
 
 
 def describe_fault(error: ValidationError) -> str:

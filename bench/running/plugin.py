@@ -165,7 +165,7 @@ def _settle(config: pytest.Config, case: Case) -> Settings:
 
     name, emulated = config.getoption("--assay-profile"), tuple(config.getoption("--assay-emulated"))
     profile = choose_profile(name)
-    if config.getoption("--assay-line") is None and not emulated:
+    if config.getoption("--assay-line") is None and not emulated and _find_neighbours not in config.stash:  # once a session, before its first case
         _require_machine(profile)
     run = config.getoption("--assay-run") or RESULTS / "runs" / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-pytest"
     config.option.assay_run = run  # one run folder for every case of this pytest session

@@ -19,6 +19,7 @@ from assay.bench.gate.session import GateSession, Options
 from assay.bench.gate.verdict import GateReport, GateVerdict
 from assay.bench.measure.machine import identify_environment
 from assay.bench.profiles import load_profile
+from assay.bench.records.documents import write_whole
 from benchmarks.gate_rig.injection import Change, add_layer, copy_project, slow_down
 from benchmarks.gate_rig.live import Injection, Launches, LiveSession, name_session
 
@@ -92,7 +93,7 @@ def record_sessions(root: Path, folder: Path, jobs: Sequence[Job], budget_minute
             unfit += 1
             continue
         unfit = 0
-        _write_whole(folder / job.name, session.model_dump_json(indent=None) + "\n")
+        write_whole(folder / job.name, session.model_dump_json(indent=None) + "\n")
         console.print(f"    {session.verdict}: {session.speed.reason}", markup=False, soft_wrap=True)
         missing = missing[1:]
     return len(missing)
@@ -170,9 +171,3 @@ def _estimate(missing: Sequence[Job], seconds: Mapping[bool, Sequence[float]]) -
     guesses = {False: STILL_SECONDS, True: SLOW_SECONDS}
     means = {slow: sum(taken) / len(taken) if (taken := seconds[slow]) else guess for slow, guess in guesses.items()}
     return sum(means[bool(job.change)] for job in missing)
-
-
-def _write_whole(path: Path, text: str) -> None:
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.rename(path)

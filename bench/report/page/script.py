@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from importlib.metadata import version
 
 from platformdirs import user_cache_path
+
+from assay.bench.records.documents import write_whole
 
 _EXPOSE = "window.vegaEmbed = vegaEmbed;"  # it brings the expression interpreter, so that the page needs no eval
 
@@ -21,7 +22,5 @@ def load_plot_script() -> str:
     if not cached.is_file():
         script = vl_convert.javascript_bundle(_EXPOSE)
         cached.parent.mkdir(parents=True, exist_ok=True)
-        whole = cached.with_name(f".{cached.name}.{os.getpid()}.tmp")
-        whole.write_text(script, encoding="utf-8")
-        whole.rename(cached)
+        write_whole(cached, script)
     return cached.read_text(encoding="utf-8")
